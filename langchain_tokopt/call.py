@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 
-from langchain_tokopt.flow import Outcome, plain
+from langchain_tokopt.flow import Outcome, StreamClosed, plain
 
 # What of a request belongs to its tools: kept out of `model_settings`, and useless (for OpenAI: an error) without any.
 _TOOL_KEYS = ("tools", "tool_choice", "parallel_tool_calls")
@@ -146,10 +147,14 @@ def chunks_of(message: BaseMessage) -> Iterator[ChatGenerationChunk]:
     given = message if isinstance(message, AIMessage) else AIMessage(content=message.content)
     content: Any = given.content
     if isinstance(content, str):
-        words = content.splitlines(keepends=True) if len(content) > 4096 else _words(content)
-        for word in words:
+        for word in _words(content):
             yield ChatGenerationChunk(message=AIMessageChunk(content=word, id=given.id))
         content = ""
+    elif all(isinstance(block, dict) for block in content):
+        for n, block in enumerate(content):
+            for piece in _pieces({"index": n, **block}):
+                yield ChatGenerationChunk(message=AIMessageChunk(content=[piece], id=given.id))
+        content = []
     last = AIMessageChunk(
         content=content,
         id=given.id,
@@ -169,7 +174,20 @@ def _chunk_of(index: int, call: ToolCall) -> ToolCallChunk:
     )
 
 
+def _pieces(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A content block word by word if it is text, else as it is; chunks of one `index` become one block again."""
+    words = _words(block["text"]) if block.get("type") == "text" and isinstance(block.get("text"), str) else []
+    if len(words) < 2:
+        yield block
+        return
+    yield {**block, "text": words[0]}
+    for word in words[1:]:
+        yield {"type": "text", "text": word, "index": block["index"]}
+
+
 def _words(text: str) -> list[str]:
+    if len(text) > 4096:
+        return text.splitlines(keepends=True)
     words: list[str] = []
     for part in text.split(" "):
         words.append(part + " ")
@@ -204,10 +222,11 @@ def _watched_by(run_manager: BaseRunManager | None) -> RunnableConfig:
     return {"callbacks": list(run_manager.inheritable_handlers)} if run_manager else {}
 
 
-def note_partial(error: BaseException, chunks: list[ChatGenerationChunk]) -> None:
-    """Leave on the error what was streamed before it, for a flow that has to settle a bill (`flow.partial_answer`)."""
+def told(error: BaseException, chunks: list[ChatGenerationChunk]) -> BaseException:
+    """What a flow is told when a stream ends early: the error with what was streamed before it (`partial_answer`)."""
+    if isinstance(error, GeneratorExit):
+        error = StreamClosed()
     if chunks:
-        try:
+        with contextlib.suppress(Exception):  # chunks that do not fit, a class with slots: then it is the error alone
             error.tokopt_partial = generate_from_stream(iter(chunks)).generations[0].message  # type: ignore[attr-defined]
-        except Exception:  # an exception class with slots: the flow then knows only that there was an error
-            return
+    return error

@@ -15,6 +15,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from langchain.agents.middleware.internal_call_transformer import internal_call_metadata
@@ -68,8 +69,20 @@ def is_internal(request: ModelRequest[Any]) -> bool:
 
 
 def call_who(request: ModelRequest[Any]) -> Who:
-    """Whom a request belongs to, from the runtime context and the RunnableConfig that is active here."""
-    return who(config=active_config(), context=getattr(request.runtime, "context", None))
+    """Whom a request belongs to, from the runtime and the RunnableConfig that is active here."""
+    found = who(config=active_config(), context=getattr(request.runtime, "context", None))
+    info = getattr(request.runtime, "execution_info", None)
+    if info is None or (found.thread and found.run):
+        return found
+    return replace(found, thread=found.thread or info.thread_id, run=found.run or info.run_id)
+
+
+def caller_is_known(request: ModelRequest[Any]) -> bool:
+    """Whether `call_who` could look where callers are named.
+
+    Before Python 3.11, LangGraph hands no config to async nodes: then nobody can tell one user from another.
+    """
+    return request.runtime is None or active_config() is not None
 
 
 _wrapped_config: contextvars.ContextVar[Any] = contextvars.ContextVar("tokopt_config", default=None)
@@ -83,6 +96,14 @@ def using_config(config: RunnableConfig) -> Iterator[None]:
         yield
     finally:
         _wrapped_config.reset(token)
+
+
+class StreamClosed(BaseException):
+    """Thrown into a flow when the consumer closed the stream.
+
+    Python's own `GeneratorExit` would not do: a generator that delegates to another closes it with a new one, and what
+    was streamed before (`partial_answer`) would be lost on the way in.
+    """
 
 
 def partial_answer(error: BaseException) -> AIMessage | None:
@@ -392,7 +413,8 @@ class FlowMiddleware(AgentMiddleware[Any, Any, Any]):
 
         A model that was wrapped by the same optimiser carries the flows itself: they are not run twice.
         """
-        carried = self.owner is not None and getattr(request.model, "tokopt_owner", None) == self.owner
+        # Read from `__dict__`, where a pydantic model keeps its fields: a failing `getattr` on one takes microseconds.
+        carried = self.owner is not None and getattr(request.model, "__dict__", {}).get("tokopt_owner") == self.owner
         return _straight(request) if carried or not self.allowed() else self._safe_flow(request)
 
     @abstractmethod

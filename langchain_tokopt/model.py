@@ -19,7 +19,7 @@ from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation
 
-from langchain_tokopt.call import BoundTools, Call, amodel_chunks, model_chunks, note_partial
+from langchain_tokopt.call import BoundTools, Call, amodel_chunks, model_chunks, told
 from langchain_tokopt.events import request_scope
 from langchain_tokopt.flow import (
     FlowFunction,
@@ -314,10 +314,9 @@ class OptimizedChatModel(BaseChatModel):
                             yield chunk
                         response = call.streamed(partial)
                 except BaseException as error:
-                    note_partial(error, partial)
                     with request_scope(scope):
                         if must_end(error) or partial:
-                            let_it_know(steps, error)
+                            let_it_know(steps, told(error, partial))
                             raise  # what has been streamed cannot be taken back, so nothing else may follow it
                         done, value = advance(steps, error=error)
                 else:
@@ -372,9 +371,8 @@ class OptimizedChatModel(BaseChatModel):
                             yield chunk
                         response = call.streamed(partial)
                 except BaseException as error:
-                    note_partial(error, partial)
                     if must_end(error) or partial:
-                        await step(let_it_know, steps, error)
+                        await step(let_it_know, steps, told(error, partial))
                         raise
                     done, value = await step(advance, steps, None, error)
                 else:

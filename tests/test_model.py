@@ -21,7 +21,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel
 
-from langchain_tokopt.flow import Flow, call_who, compose, internal_call, partial_answer
+from langchain_tokopt.flow import Flow, StreamClosed, call_who, compose, guarded, internal_call, partial_answer
 from langchain_tokopt.model import OptimizedChatModel
 from tests.fakes import Call, ScriptedModel, ai
 
@@ -306,11 +306,11 @@ async def test_closing_a_stream_tells_the_flow_what_was_seen() -> None:
     def flow(request: ModelRequest[Any]) -> Flow:
         try:
             return (yield request)
-        except GeneratorExit as error:
+        except StreamClosed as error:
             seen.append(partial_answer(error))
             raise
 
-    model, _ = wrapped("one two three", flow=flow)
+    model, _ = wrapped("one two three", flow=compose(straight, guarded(flow, part="x", failed=lambda *_: None)))
     stream = model.stream("hi")
     assert next(stream).text == "one "
     stream.close()  # type: ignore[attr-defined]

@@ -1,0 +1,137 @@
+"""The ledger as a budget uses it: opened when needed, its leases kept, its failures borne, every step told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from langchain_tokopt.budget.amounts import Amount
+from langchain_tokopt.budget.hold import Hold
+from langchain_tokopt.budget.leases import Leases
+from langchain_tokopt.budget.outage import Outage, Owed
+from langchain_tokopt.errors import StoreError
+from langchain_tokopt.events import Reservation, Sink
+
+if TYPE_CHECKING:
+    from langchain_tokopt.budget.ledger import Ledger
+    from langchain_tokopt.database import Database
+
+Action = Literal["reserved", "settled", "released", "refused", "expired", "overage"]
+
+
+class Books:
+    """One budget's way to the ledger.
+
+    `settle` and `release` never raise for a ledger that cannot be used; what reads or reserves raises `StoreError`.
+    """
+
+    def __init__(
+        self, name: str, *, database: Database | None, lease_seconds: float, clock: Callable[[], float]
+    ) -> None:
+        self.database = database
+        self.clock = clock
+        self.outage = Outage(name)
+        self.leases = Leases(self._renew, every_seconds=lease_seconds / 3)
+        self._lease_seconds = lease_seconds
+        self._own_database: Database | None = None
+        self._ledger: Ledger | None = None
+        self._opening = threading.Lock()
+        self._swept_at = float("-inf")
+
+    def ledger(self) -> Ledger:
+        """The ledger, in memory when no database was given."""
+        if self._ledger is None:
+            from langchain_tokopt.budget.ledger import Ledger
+            from langchain_tokopt.database import Database
+
+            with self._opening:
+                if self.database is None:
+                    self.database = self._own_database = Database()
+            # Not under the lock: while a server cannot be reached, threads must not wait for each other's attempts.
+            self._ledger = Ledger(self.database)
+        return self._ledger
+
+    def settle(self, owed: Owed) -> None:
+        """Book what a call took; what cannot be booked now is kept for later."""
+        began = time.perf_counter()
+        hold, actual, reason, sink = owed
+        try:
+            done = self.ledger().settle(hold.id, [hold.account], actual, now=self.clock(), reason=reason)
+        except StoreError as error:
+            self.outage.keep(owed)
+            self.outage.failed(error, sink, "response")
+            return
+        self.leases.discard(hold.id)
+        self.outage.over()
+        if done.outcome == "settled":
+            self.tell(sink, "settled", hold, actual.less(done.over), reason=reason, began=began)
+        if done.over:
+            late = "late: nothing was held for it" if done.outcome == "late" else "more than was reserved"
+            self.tell(sink, "overage", hold, done.over, reason=f"{late}; {reason}" if reason else late, began=began)
+
+    def settle_owed(self) -> None:
+        """Book what could not be booked before."""
+        for owed in self.outage.take():
+            self.settle(owed)
+
+    def release(self, hold: Hold, *, reason: str | None, sink: Sink) -> None:
+        """Free what a call held."""
+        began = time.perf_counter()
+        self.leases.discard(hold.id)
+        try:
+            freed = self.ledger().release(hold.id, now=self.clock(), reason=reason)
+        except StoreError as error:
+            self.outage.failed(error, sink, "response")  # the lease runs out by itself
+            return
+        self.outage.over()
+        if freed is not None:
+            self.tell(sink, "released", hold, freed, reason=reason, began=began)
+
+    def sweep(self, sink: Sink, *, only_when_due: bool = False) -> int:
+        """How many reservations of dead processes were freed."""
+        began, now = time.perf_counter(), self.clock()
+        if only_when_due and now - self._swept_at < self._lease_seconds:
+            return 0
+        expired = self.ledger().sweep(now=now)
+        self._swept_at = now
+        for one in expired:
+            event = Reservation(
+                at=now,
+                action="expired",
+                reservation=one.reservation,
+                path=one.accounts[0].key,
+                tokens=one.amount.tokens,
+                usd=one.amount.usd if one.amount.nano else None,
+                reason="the lease ran out",
+                seconds=time.perf_counter() - began,
+            )
+            sink.emit(event)
+        return len(expired)
+
+    def tell(self, sink: Sink, action: Action, hold: Hold, amount: Amount, *, reason: str | None, began: float) -> None:
+        """Emit one step of a reservation's life. `began`: of `time.perf_counter()`."""
+        event = Reservation(
+            at=self.clock(),
+            who=hold.who,
+            action=action,
+            reservation=hold.id,
+            path=hold.account.key,
+            tokens=amount.tokens,
+            usd=None if hold.rates is None and not amount.nano else amount.usd,
+            reason=reason,
+            seconds=time.perf_counter() - began,
+        )
+        sink.emit(event)
+
+    def close(self) -> None:
+        """Book what is owed and stop renewing leases. A database that was handed in stays open."""
+        self.settle_owed()
+        self.leases.close()
+        if self._own_database is not None:
+            self._own_database.close()
+
+    def _renew(self, reservations: Sequence[str]) -> None:
+        self.ledger().renew(reservations, expires_at=self.clock() + self._lease_seconds)
+        self.settle_owed()

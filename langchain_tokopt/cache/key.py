@@ -1,0 +1,265 @@
+"""Which requests may be answered from the cache, and what must be equal for that.
+
+A key has two halves. The *scope* is a digest of everything that must be equal: tenant, model and parameters, system
+prompt, tools, response format, earlier turns, and what of the last user message is not text. Only the text of that
+message is compared by meaning, and only inside one scope.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages.ai import UsageMetadata, add_usage
+
+from langchain_tokopt.cache.fingerprint import (
+    IncomparableError,
+    content_of,
+    conversation,
+    digest,
+    model_digest,
+    response_format_of,
+    setting,
+    tools_digest,
+)
+from langchain_tokopt.cache.guard import needs_context
+from langchain_tokopt.flow import active_config, call_who, caller_is_known, is_internal
+from langchain_tokopt.identity import ModelIdentity, model_identity
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware.types import ModelRequest
+
+_VERSION = 1  # of what goes into a scope: entries of another version are never found
+_NOBODY = "who is calling cannot be seen here (async agents before Python 3.11): name user_id or tenant in the context"
+_BYTES_PER_TOKEN = 3.5  # UTF-8 bytes per WordPiece token, on the low side
+
+
+@dataclass(frozen=True, slots=True)
+class Bypass:
+    """A request that the cache leaves alone, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheKey:
+    """What a request must have in common with an earlier one to be given its answer.
+
+    Attributes:
+        scope: Digest of all that must be equal.
+        owner: Digest of the tenant alone, so that a tenant's entries can be removed.
+        text: The last user text, stripped.
+        exact: Digest of `text`.
+        exact_only: Why similar texts must not count, `None` if they may.
+        serve: Whether an answer may be served; after a tool call an answer is only stored.
+        tools: The tools that the turn has used, all declared cacheable.
+        spent: What the turn's earlier model calls used.
+        identity: The model, for the price of what a hit saves.
+        agent: The agent's name, given to the answer.
+        response_format: Rebuilds the structured response; its digest is part of `scope`.
+    """
+
+    scope: str
+    owner: str
+    text: str
+    exact: str
+    exact_only: str | None = None
+    serve: bool = True
+    tools: tuple[str, ...] = ()
+    spent: UsageMetadata | None = field(default=None, compare=False)
+    identity: ModelIdentity = field(default=ModelIdentity(None, None), compare=False)
+    agent: str | None = field(default=None, compare=False)
+    response_format: Any = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyRules:
+    """The user's choices about keys; see `SemanticCache`."""
+
+    tenant: Callable[[ModelRequest[Any]], str | None] | None = None
+    cache_sampled: bool = False
+    cacheable_tools: frozenset[str] = frozenset()
+    semantic_max_tokens: int = 256
+
+    def examine(self, request: ModelRequest[Any]) -> CacheKey | Bypass:
+        """The key of a request, or why it has none."""
+        refused = self._refused(request)
+        if refused is not None:
+            return Bypass(refused)
+        turn = last_turn(request.messages)
+        if isinstance(turn, Bypass):
+            return turn
+        tools = tools_used(turn.after)
+        if turn.after and not (tools and self.cacheable_tools.issuperset(tools)):
+            return Bypass("after a tool call")
+        owner = self._owner(request)
+        if owner is None:
+            return Bypass(_NOBODY if self.tenant is None else "the tenant function named no tenant")
+        try:
+            scope = digest([_VERSION, owner, *_standing(request), conversation(turn.earlier), turn.parts])
+        except IncomparableError as error:
+            return Bypass(f"a setting cannot be compared: {error}")
+        metadata = (active_config() or {}).get("metadata") or {}
+        return CacheKey(
+            scope=scope,
+            owner=digest(owner),
+            text=turn.text,
+            exact=text_digest(turn.text),
+            exact_only=exact_only(turn, self.semantic_max_tokens),
+            serve=not turn.after,
+            tools=tuple(sorted(tools)),
+            spent=_spent(turn.after),
+            identity=model_identity(request.model, request.model_settings),
+            agent=metadata.get("lc_agent_name"),
+            response_format=request.response_format,
+        )
+
+    def _refused(self, request: ModelRequest[Any]) -> str | None:
+        """What rules the cache out whatever the messages say."""
+        if is_internal(request):
+            return "internal call"
+        if not isinstance(request.model, BaseChatModel):
+            return "the model is chosen at run time"
+        settings = request.model_settings
+        sampled = refused_sampling(setting(request.model, settings, "temperature"), allowed=self.cache_sampled)
+        if sampled:
+            return sampled
+        count = setting(request.model, settings, "n")
+        if isinstance(count, int) and count > 1:
+            return f"n={count}: several answers were asked for"
+        for choice in (request.tool_choice, settings.get("tool_choice")):
+            if _forced(choice):
+                return "forced tool_choice"
+        for name in ("previous_response_id", "conversation"):
+            if settings.get(name):
+                return f"{name}: the provider holds the earlier turns"
+        return None
+
+    def _owner(self, request: ModelRequest[Any]) -> str | None:
+        if self.tenant is not None:
+            named = self.tenant(request)
+            if named is not None and not isinstance(named, str):
+                msg = f"tenant= must return a string or None, and returned {type(named).__name__}"
+                raise TypeError(msg)
+            return None if named is None else f"tenant:{named}"
+        who = call_who(request)
+        if not (who.tenant or who.user or caller_is_known(request)):
+            return None
+        return owner_of(tenant=who.tenant, user=who.user)
+
+
+def owner_of(*, tenant: str | None = None, user: str | None = None) -> str:
+    """Whose entries: the tenant's, else the user's, else everybody's."""
+    if tenant is not None:
+        return f"tenant:{tenant}"
+    return f"user:{user}" if user is not None else ""
+
+
+def _standing(request: ModelRequest[Any]) -> list[Any]:
+    """What stands before the conversation: model, settings, system prompt, tools, response format."""
+    system = request.system_message
+    return [
+        model_digest(request.model),
+        {key: value for key, value in request.model_settings.items() if value is not None},
+        content_of(system.content) if system is not None else None,
+        tools_digest(request.tools),
+        request.tool_choice,
+        response_format_of(request.response_format),
+    ]
+
+
+def _forced(choice: Any) -> bool:
+    if isinstance(choice, Mapping):
+        choice = choice.get("type")
+    return choice not in (None, False, "auto", "none")
+
+
+def refused_sampling(temperature: Any, *, allowed: bool) -> str | None:
+    """Why an explicit temperature rules the cache out; an answer that was drawn by lot is not *the* answer."""
+    if allowed or not isinstance(temperature, (int, float)) or temperature <= 0:
+        return None
+    return f"temperature={temperature:g}: sampled answers are cached with cache_sampled=True only"
+
+
+# --- the last turn ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The last user message, what came before it, and what the agent has done since."""
+
+    earlier: Sequence[BaseMessage]
+    text: str
+    parts: Any
+    after: Sequence[BaseMessage]
+
+
+def last_turn(messages: Sequence[BaseMessage]) -> Turn | Bypass:
+    """The turn that the next answer belongs to."""
+    if not messages:
+        return Bypass("no messages")
+    if not isinstance(messages[-1], (HumanMessage, ToolMessage)):
+        return Bypass(f"the last message is not the user's ({messages[-1].type})")
+    start = len(messages) - 1
+    while start >= 0 and not isinstance(messages[start], HumanMessage):
+        start -= 1
+    if start < 0:
+        return Bypass("no user message")
+    question = messages[start]
+    text, rest = _split(question.content)
+    if not text.strip():
+        return Bypass("the user message holds no text")
+    parts = [question.name, rest] if rest or question.name else None
+    return Turn(messages[:start], text.strip(), parts, messages[start + 1 :])
+
+
+def _split(content: Any) -> tuple[str, list[Any]]:
+    """The text of a message, and its other blocks with their places."""
+    if isinstance(content, str):
+        return content, []
+    texts, rest = [], []
+    for place, block in enumerate(content):
+        if isinstance(block, str):
+            texts.append(block)
+        elif block.get("type") == "text":
+            texts.append(str(block.get("text", "")))
+        else:
+            rest.append([place, content_of([block])])
+    return "\n".join(texts), rest
+
+
+def tools_used(messages: Collection[BaseMessage]) -> frozenset[str]:
+    """Names of the tools whose results are in `messages`; "?" for a result without a name and for a failed call."""
+    names = {call["id"]: call["name"] for m in messages if isinstance(m, AIMessage) for call in m.tool_calls}
+    used = set()
+    for message in messages:
+        if isinstance(message, ToolMessage):
+            name = names.get(message.tool_call_id) or message.name
+            used.add(name if name and message.status != "error" else "?")
+    return frozenset(used)
+
+
+def _spent(messages: Collection[BaseMessage]) -> UsageMetadata | None:
+    total: UsageMetadata | None = None
+    for message in messages:
+        if isinstance(message, AIMessage) and message.usage_metadata:
+            total = add_usage(total, message.usage_metadata)
+    return total
+
+
+def exact_only(turn: Turn, max_tokens: int) -> str | None:
+    """Why the question must not be compared by meaning, `None` if it may."""
+    if len(turn.text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN > max_tokens:
+        return "longer than the embedder reads"
+    if any(message.type != "system" for message in turn.earlier) and needs_context(turn.text):
+        return "a follow-up that needs its context"
+    return None
+
+
+def text_digest(text: str) -> str:
+    """Digest of a text; lone surrogates are fine."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).hexdigest()

@@ -1,0 +1,117 @@
+"""One tool result as it is shown, given what was shown before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import ToolMessage
+
+from langchain_tokopt.context.references import Place, has_reference
+from langchain_tokopt.context.repeats import ShownLines
+from langchain_tokopt.context.size import text_size
+from langchain_tokopt.context.tool_output import shorter_text
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """What is done to each tool result when it comes in; see `HistoryCompression` for the settings."""
+
+    dedupe: bool
+    json: bool
+    whitespace: bool
+    min_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """A tool result in the history: its number, counted from 1, and its tool's name.
+
+    `verbatim`: it may be referred to, but is shown as it is.
+    """
+
+    message: ToolMessage
+    number: int
+    name: str | None
+    verbatim: bool
+
+    def texts(self) -> Iterator[tuple[int | None, Place, str]]:
+        """Each text of the content: its index among the blocks (`None`: the content is one string), place and text."""
+        content = self.message.content
+        if isinstance(content, str):
+            yield None, Place(self.number, 0, self.name), content
+            return
+        for index, block in enumerate(content):
+            text = block if isinstance(block, str) else block.get("text") if block.get("type") == "text" else None
+            if isinstance(text, str):
+                yield index, Place(self.number, index + 1, self.name), text
+
+
+@dataclass(frozen=True, slots=True)
+class ShownResult:
+    """The texts of a tool result that are shown shorter, by block, and the estimated tokens saved by each change."""
+
+    texts: tuple[tuple[int | None, str], ...] = ()
+    saved: tuple[tuple[str, int], ...] = ()
+
+    def content(self, message: ToolMessage) -> str | list[Any]:
+        """The message's content with these texts in their places."""
+        new: str | list[Any] = message.content
+        for index, text in self.texts:
+            if index is None or isinstance(new, str):
+                return text
+            block = new[index]
+            new = [*new[:index], text if isinstance(block, str) else {**block, "text": text}, *new[index + 1 :]]
+        return new
+
+
+def shorten(result: ToolResult, shown: ShownLines, settings: Ingest) -> ShownResult:
+    """The result in fewer tokens. Its lines are taken in by `shown` as they will be shown."""
+    texts: list[tuple[int | None, str]] = []
+    saved: list[tuple[str, int]] = []
+    for index, place, text in result.texts():
+        if not result.verbatim:
+            short = _shorten_text(text, place, shown, settings, saved)
+            if short != text:
+                texts.append((index, short))
+        elif settings.dedupe:
+            shown.add(text, place)
+    return ShownResult(tuple(texts), tuple(saved))
+
+
+def replay(results: Iterable[tuple[ToolResult, ShownResult]]) -> ShownLines:
+    """The lines that are shown after these results."""
+    lines = ShownLines()
+    for result, shown in results:
+        short = dict(shown.texts)
+        for index, place, text in result.texts():
+            lines.add(short.get(index, text), place)
+    return lines
+
+
+def _shorten_text(text: str, place: Place, shown: ShownLines, settings: Ingest, saved: list[tuple[str, int]]) -> str:
+    """The text in fewer tokens; what each change saved is added to `saved`."""
+    sizes: dict[str, int] = {}
+
+    def size(measured: str) -> int:
+        if measured not in sizes:
+            sizes[measured] = text_size(measured)
+        return sizes[measured]
+
+    # A line of the text's own that looks like a reference of ours must not be taken for one.
+    if has_reference(text):
+        if settings.dedupe:
+            shown.add(text, place)
+        return text
+    own, change = shorter_text(text, size, settings.min_tokens, json=settings.json, whitespace=settings.whitespace)
+    if change is None or has_reference(own):
+        own = text
+    else:
+        saved.append((change, size(text) - size(own)))
+    if not settings.dedupe:
+        return own
+    short = shown.shorten(own, place, size, settings.min_tokens)
+    if short != own:
+        saved.append(("repeats", size(own) - size(short)))
+    return short

@@ -1,0 +1,39 @@
+"""Settings of a `TokenOptimizer` for a purpose."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from langchain_tokopt.adapt import SavingsGuard
+from langchain_tokopt.cache import SemanticCache
+from langchain_tokopt.context import HistoryCompression
+from langchain_tokopt.errors import ConfigurationError
+from langchain_tokopt.tools import ToolSelection
+
+Preset = Literal["minimal", "standard", "aggressive", "adaptive"]
+
+
+def settings(preset: str) -> dict[str, Any]:
+    """The arguments of `TokenOptimizer` that make up a preset, with parts of their own each time.
+
+    Raises:
+        ConfigurationError: There is no such preset.
+    """
+    if preset == "minimal":
+        return {"cache": None, "tools": None, "history": HistoryCompression()}
+    if preset == "standard":
+        return {"cache": SemanticCache(), "tools": ToolSelection(), "history": HistoryCompression()}
+    if preset == "aggressive":
+        return {
+            "cache": SemanticCache(threshold=0.88),
+            "tools": ToolSelection(max_tools=5, min_tools=10),
+            "history": HistoryCompression(),
+        }
+    if preset == "adaptive":
+        return {
+            "cache": SemanticCache(threshold=0.97),
+            "tools": ToolSelection(),
+            "history": HistoryCompression(),
+            "savings_guard": SavingsGuard(),
+        }
+    raise ConfigurationError("preset", preset, f"use one of {', '.join(get_args(Preset))}")

@@ -1,0 +1,35 @@
+"""What the optimiser and the models did: kept, counted, and reported."""
+
+from langchain_tokopt.telemetry.callback import UsageCallback
+from langchain_tokopt.telemetry.report import (
+    CacheReport,
+    FailureReport,
+    ModelUsage,
+    PartReport,
+    Percentiles,
+    Report,
+    Repriced,
+    Saved,
+    Usage,
+)
+from langchain_tokopt.telemetry.rows import StoredEvent
+from langchain_tokopt.telemetry.sightings import Sightings
+from langchain_tokopt.telemetry.telemetry import Telemetry
+from langchain_tokopt.telemetry.usage import UsageMiddleware
+
+__all__ = [
+    "CacheReport",
+    "FailureReport",
+    "ModelUsage",
+    "PartReport",
+    "Percentiles",
+    "Report",
+    "Repriced",
+    "Saved",
+    "Sightings",
+    "StoredEvent",
+    "Telemetry",
+    "Usage",
+    "UsageCallback",
+    "UsageMiddleware",
+]

@@ -1,0 +1,305 @@
+"""What one model call used and cost: the same figures, whoever watches the call."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
+
+from langchain_tokopt.events import ModelCall, Sink, Who
+from langchain_tokopt.prefix import Segment, segments
+from langchain_tokopt.pricing import Pricing, model_identity
+from langchain_tokopt.telemetry.sightings import Sightings
+from langchain_tokopt.tokens import TokenCounter
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware.types import ModelRequest
+
+_UNKNOWN_TTL_SECONDS: Final = 300.0
+
+
+class SentPrefixes:
+    """Remembers the prefixes of the prompts that were sent, for as long as a provider would.
+
+    Unlike `PromptCache` it knows no minimum and no steps, so that a call can be priced under any provider's rules.
+
+    Args:
+        max_entries: How many prefixes are remembered, the latest ones.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, *, max_entries: int = 65_536, clock: Callable[[], float] = time.time) -> None:
+        self._max_entries = max_entries
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._expires: OrderedDict[bytes, float] = OrderedDict()
+
+    def repeated(self, chain: Sequence[bytes]) -> int:
+        """How many leading segments were sent before."""
+        now = self._clock()
+        with self._lock:
+            for n, prefix in enumerate(chain):
+                if self._expires.get(prefix, now) <= now:
+                    return n
+        return len(chain)
+
+    def sent(self, chain: Sequence[bytes], ttl_seconds: float) -> None:
+        """Remember a prompt that reached the provider."""
+        expires = self._clock() + ttl_seconds
+        with self._lock:
+            for prefix in chain:
+                self._expires[prefix] = expires
+                self._expires.move_to_end(prefix)
+            while len(self._expires) > self._max_entries:
+                self._expires.popitem(last=False)
+
+
+def chain_of(prompt: Sequence[Segment], scope: str) -> tuple[bytes, ...]:
+    """A digest for every prefix of the prompt, the shortest first."""
+    digest = hashlib.blake2b(scope.encode("utf-8", "replace"), digest_size=16).digest()
+    chain = []
+    for segment in prompt:
+        digest = hashlib.blake2b(digest + segment.digest, digest_size=16).digest()
+        chain.append(digest)
+    return tuple(chain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """A call that is under way. `counted` and `repeated` are tokens by our own count."""
+
+    who: Who
+    model: str | None
+    provider: str | None
+    internal: bool
+    started: float | None
+    counted: int | None = None
+    repeated: int | None = None
+    chain: tuple[bytes, ...] = ()
+    ttl_seconds: float = _UNKNOWN_TTL_SECONDS
+
+
+class Meter:
+    """Turns model calls into `ModelCall` events.
+
+    Args:
+        sink: Who is told.
+        pricing: What calls cost.
+        counter: Counts what a provider does not report.
+        sightings: Which calls were counted; shared by all who may watch the same calls.
+        prefixes: Which prompts were sent; shared likewise.
+        observer: Who is watching, as `Sightings` tells observers apart.
+        clock: Unix time in seconds.
+        timer: Seconds that only go forward, for latencies.
+    """
+
+    def __init__(
+        self,
+        *,
+        sink: Sink,
+        pricing: Pricing,
+        counter: TokenCounter,
+        sightings: Sightings,
+        prefixes: SentPrefixes,
+        observer: str,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.sink = sink
+        self.counter = counter
+        self._pricing = pricing
+        self._sightings = sightings
+        self._observer = observer
+        self._clock = clock
+        self._timer = timer
+        self._prefixes = prefixes
+
+    # --- before the call ---------------------------------------------------------------------------------------------
+
+    def sending(self, request: ModelRequest[Any], *, who: Who, internal: bool, provider: str | None = None) -> Sent:
+        """Note that `request` is about to be sent."""
+        identity = model_identity(request.model, request.model_settings)
+        provider = provider or identity.provider
+        prompt = segments(request, self.counter)
+        chain = chain_of(prompt, f"{provider}\0{identity.name}")
+        rates = self._pricing.rates(identity.name, provider) if identity.name else None
+        repeated = self._prefixes.repeated(chain)
+        return Sent(
+            who=who,
+            model=identity.name,
+            provider=provider,
+            internal=internal,
+            counted=sum(segment.tokens for segment in prompt),
+            repeated=sum(segment.tokens for segment in prompt[:repeated]),
+            chain=chain,
+            ttl_seconds=rates.cache_ttl_seconds if rates else _UNKNOWN_TTL_SECONDS,
+            started=self._timer(),
+        )
+
+    def sending_text(self, text: str, *, who: Who, model: str | None, provider: str | None, internal: bool) -> Sent:
+        """Note that a plain text is about to be sent to a model that is not a chat model."""
+        return Sent(
+            who=who,
+            model=model,
+            provider=provider,
+            internal=internal,
+            counted=self.counter.text(text, model),
+            started=self._timer(),
+        )
+
+    def unseen(self, who: Who) -> Sent:
+        """A call whose start was not seen, or is forgotten."""
+        return Sent(who=who, model=None, provider=None, internal=False, started=None)
+
+    # --- after the call ----------------------------------------------------------------------------------------------
+
+    def answered(
+        self,
+        sent: Sent,
+        message: AIMessage | None,
+        *,
+        text: str | None = None,
+        llm_output: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Put a call on record whose answer arrived, unless it is already there or a cache gave the answer.
+
+        `text`: the answer of a model that gives no message. `llm_output`: what else the integration reported.
+        """
+        if message is not None and from_a_cache(message):
+            return
+        # Also when another observer has counted the call: to each of them the prompt may look a little different.
+        self._prefixes.sent(sent.chain, sent.ttl_seconds)
+        if message is not None and not self._sightings.first(message, by=self._observer):
+            return
+        reported = reported_usage(message, llm_output)
+        named = {**(llm_output or {}), **(message.response_metadata if message else {})}
+        answered_by = next((named[key] for key in ("model_name", "model") if isinstance(named.get(key), str)), None)
+        if reported is not None:
+            if sent.counted:
+                self.counter.observe(sent.model, sent.counted, reported["input_tokens"])
+            self._emit(sent, reported, "provider", answered_by)
+            return
+        estimated = self._estimate(sent, self._count(message, text, sent.model))
+        self._emit(sent, estimated, "estimate" if estimated else None, answered_by)
+
+    def failed(
+        self, sent: Sent, error: BaseException, partial: AIMessage | None = None, *, stopped: bool = False
+    ) -> None:
+        """Put a call on record that ended with an error.
+
+        Nobody knows what a failed call is billed at. What was streamed before (`partial`), and the input of a call
+        that was `stopped` from this side, are: they are counted as an estimate.
+        """
+        new = self._sightings.first_error(error, by=self._observer)
+        if partial is not None:
+            new = self._sightings.first(partial, by=self._observer) and new
+        if stopped:
+            new = self._sightings.first_stop((sent.model, sent.who.thread), by=self._observer) and new
+        if not new:
+            return
+        usage = None
+        if partial is not None or stopped:
+            self._prefixes.sent(sent.chain, sent.ttl_seconds)
+            seen = reported_usage(partial, None)
+            usage = self._estimate(sent, self._count(partial, None, sent.model))
+            if usage is not None and seen is not None:
+                usage = _usage(
+                    seen["input_tokens"] or usage["input_tokens"], max(seen["output_tokens"], usage["output_tokens"])
+                )
+        self._emit(sent, usage, "estimate" if usage else None, None, error=type(error).__name__)
+
+    def _count(self, message: AIMessage | None, text: str | None, model: str | None) -> int:
+        if message is not None:
+            return self.counter.message(message, model)
+        return self.counter.text(text or "", model)
+
+    def _estimate(self, sent: Sent, output: int) -> UsageMetadata | None:
+        if sent.counted is None:
+            return None
+        return _usage(round(sent.counted * self.counter.correction(sent.model)), output)
+
+    def _emit(
+        self,
+        sent: Sent,
+        usage: UsageMetadata | None,
+        source: Literal["provider", "estimate"] | None,
+        answered_by: str | None,
+        *,
+        error: str | None = None,
+    ) -> None:
+        repeated = sent.repeated
+        if repeated is not None and usage is not None and sent.counted:
+            # Our count and the provider's differ; the share of the prompt is what carries over.
+            repeated = min(round(repeated * usage["input_tokens"] / sent.counted), usage["input_tokens"])
+        self.sink.emit(
+            ModelCall(
+                who=sent.who,
+                at=self._clock(),
+                model=sent.model or answered_by,
+                provider=sent.provider,
+                usage=usage,
+                usage_source=source,
+                cost_usd=self._cost(usage, sent, answered_by),
+                repeated_prefix_tokens=repeated,
+                latency_seconds=None if sent.started is None else self._timer() - sent.started,
+                error=error,
+                internal=sent.internal,
+            )
+        )
+
+    def _cost(self, usage: UsageMetadata | None, sent: Sent, answered_by: str | None) -> Decimal | None:
+        """By the name that was asked for, where your own rates are; else by the one that the provider gave."""
+        if usage is None:
+            return None
+        for name in (sent.model, answered_by):
+            cost = self._pricing.cost(usage, name, sent.provider) if name else None
+            if cost is not None:
+                return cost
+        return None
+
+
+def from_a_cache(message: AIMessage) -> bool:
+    """Whether no model was called for this answer: it is a hit of our cache, or of a LangChain `BaseCache`."""
+    ours = message.response_metadata.get("tokopt")
+    if isinstance(ours, Mapping) and ours.get("cache"):
+        return True
+    usage: Mapping[str, Any] = message.usage_metadata or {}
+    return "total_cost" in usage and usage["total_cost"] == 0
+
+
+def reported_usage(message: AIMessage | None, llm_output: Mapping[str, Any] | None) -> UsageMetadata | None:
+    """What the provider says that was used, wherever the integration put it; `None` when it does not say."""
+    if message is not None and message.usage_metadata:
+        usage = message.usage_metadata
+        counts = [usage.get("input_tokens"), usage.get("output_tokens")]
+        if all(isinstance(count, int) for count in counts) and any(counts):
+            return usage
+    for place in (message.response_metadata if message is not None else None, llm_output):
+        for key in ("token_usage", "usage"):
+            found = (place or {}).get(key)
+            if isinstance(found, Mapping) and (usage_of := _token_usage(found)):
+                return usage_of
+    return None
+
+
+def _token_usage(found: Mapping[str, Any]) -> UsageMetadata | None:
+    """Usage in the form of OpenAI's API or Anthropic's, as older integrations pass it on."""
+    counts = [
+        next((found[key] for key in keys if isinstance(found.get(key), int)), 0)
+        for keys in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    ]
+    return _usage(*counts) if any(counts) else None
+
+
+def _usage(input_tokens: int, output_tokens: int) -> UsageMetadata:
+    return UsageMetadata(
+        input_tokens=input_tokens, output_tokens=output_tokens, total_tokens=input_tokens + output_tokens
+    )

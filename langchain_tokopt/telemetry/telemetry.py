@@ -1,0 +1,226 @@
+"""`Telemetry`: the sink that keeps events in a database and reports on them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+from typing_extensions import Self
+
+from langchain_tokopt.database import Database
+from langchain_tokopt.errors import ConfigurationError, StoreError
+from langchain_tokopt.events import Event, Failure, ModelCall, Reservation
+from langchain_tokopt.pricing import Pricing
+from langchain_tokopt.telemetry.measure import measure
+from langchain_tokopt.telemetry.metering import SentPrefixes
+from langchain_tokopt.telemetry.report import Report
+from langchain_tokopt.telemetry.sightings import Sightings
+from langchain_tokopt.telemetry.store import EventStore
+from langchain_tokopt.telemetry.writer import BatchWriter
+from langchain_tokopt.tokens import TokenCounter
+
+log = logging.getLogger("langchain_tokopt")
+
+
+class Telemetry:
+    """Keeps what happened, and reports on it.
+
+    `emit` only queues an event; a background thread writes what is queued, at once after an error and at the latest
+    after `flush_seconds`. What is queued is also written at `flush`, at `close`, when the object goes away and when
+    the interpreter ends. A process that is killed loses the events of the last `flush_seconds`, and no more.
+
+    When the database fails, that is logged once, and events wait in memory (`max_queue` of them, the newest) until it
+    can be used again. Nothing here ever raises into an agent.
+
+    Args:
+        database: Where events are kept; one in memory by default.
+        pricing: What calls cost, for those who watch calls.
+        counter: Counts tokens that no provider reports, for those who watch calls.
+        flush_seconds: The longest time that an event waits to be written.
+        max_queue: How many events wait at most; then the oldest are dropped, and `status` says so.
+        max_rows_in_memory: How many events, the newest, a database in memory keeps. Files and servers keep all.
+        clock: Unix time in seconds.
+
+    Raises:
+        ConfigurationError: A setting cannot work.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database | None = None,
+        pricing: Pricing | None = None,
+        counter: TokenCounter | None = None,
+        flush_seconds: float = 1.0,
+        max_queue: int = 100_000,
+        max_rows_in_memory: int = 100_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not 0 < flush_seconds < math.inf:
+            raise ConfigurationError("flush_seconds", flush_seconds, "give a time in seconds above 0")
+        if max_queue < 1:
+            raise ConfigurationError("max_queue", max_queue, "give a number of events, 1 or more")
+        if max_rows_in_memory < 1:
+            raise ConfigurationError("max_rows_in_memory", max_rows_in_memory, "give a number of events, 1 or more")
+        self.sightings = Sightings()
+        self.prefixes = SentPrefixes(clock=clock)
+        self._pricing = pricing
+        self._counter = counter
+        self._clock = clock
+        self._events = _Events(database, max_rows_in_memory)
+        self._writer = BatchWriter(self._events.write, flush_seconds=flush_seconds, max_queue=max_queue)
+        # Also when the interpreter ends.
+        self._finalizer = weakref.finalize(self, self._writer.close)
+
+    def attach(
+        self,
+        *,
+        database: Database | None = None,
+        pricing: Pricing | None = None,
+        counter: TokenCounter | None = None,
+    ) -> Self:
+        """This object, with what it was not given before. The database is fixed by the first event that is written."""
+        self._events.attach(database)
+        self._pricing = self._pricing or pricing
+        self._counter = self._counter or counter
+        return self
+
+    @property
+    def pricing(self) -> Pricing:
+        """What calls cost."""
+        if self._pricing is None:
+            self._pricing = Pricing()
+        return self._pricing
+
+    @property
+    def counter(self) -> TokenCounter:
+        """Counts tokens that no provider reports."""
+        if self._counter is None:
+            self._counter = TokenCounter()
+        return self._counter
+
+    # --- taking ------------------------------------------------------------------------------------------------------
+
+    def emit(self, event: Event) -> None:
+        """Take an event; it is written soon. Never raises, never waits for the database."""
+        self._writer.put(event, urgent=_urgent(event))
+
+    def first_sight(self, message: BaseMessage, *, by: str | None = None) -> bool:
+        """Whether the call that gave this answer was not counted yet; see `Sightings.first`."""
+        return self.sightings.first(message, by=by)
+
+    def flush(self) -> bool:
+        """Write all that is queued; whether that worked. Waits for the database."""
+        return self._writer.flush()
+
+    def close(self) -> None:
+        """Write all that is queued and stop. Events that come later are dropped; reading goes on working."""
+        self._finalizer()
+
+    # --- giving ------------------------------------------------------------------------------------------------------
+
+    def report(self, hours: float | None = None) -> Report:
+        """What was spent, saved, refused and failed in the last `hours` (`None`: ever).
+
+        When the database cannot be used, the report covers the events that wait in memory, and says so.
+
+        Raises:
+            ConfigurationError: `hours` is not above 0.
+        """
+        since = self._since(hours)
+        self.flush()
+        notes = []
+        try:
+            store = self._events.store()
+            report = measure(store, since=since, hours=hours)
+            if store.cut:
+                notes.append("Only the newest events are kept in memory: give a database file to keep all.")
+        except StoreError as error:
+            waiting = self._writer.pending()
+            notes.append(f"This covers only the {len(waiting)} events in memory, because of this: {error}")
+            aside = EventStore(Database())
+            aside.write(waiting)
+            report = measure(aside, since=since, hours=hours)
+        if dropped := self._writer.status().dropped:
+            notes.append(f"{dropped} events were dropped by this process and are not in these figures.")
+        return report.with_notes(notes)
+
+    def events(
+        self, kind: type[Event] | str | None = None, hours: float | None = None, thread: str | None = None
+    ) -> Iterator[Event]:
+        """The events as they were emitted (money to the nano-USD), oldest first.
+
+        Args:
+            kind: Only those of one class, or of its name.
+            hours: Only those of the last `hours`.
+            thread: Only those of one thread.
+
+        Raises:
+            ConfigurationError: `hours` is not above 0.
+            StoreError: The database cannot be read.
+        """
+        since = self._since(hours)
+        self.flush()
+        name = None if kind is None or kind is Event else kind if isinstance(kind, str) else kind.__name__
+        return self._events.store().events(kind=name, since=since, thread=thread)
+
+    def status(self) -> dict[str, Any]:
+        """How the writing is: events `queued`, `written` and `dropped`, the `database`, and the `last_error`."""
+        writer = self._writer.status()
+        return {
+            "queued": writer.queued,
+            "written": writer.written,
+            "dropped": writer.dropped,
+            "database": self._events.url,
+            "last_error": writer.last_error,
+        }
+
+    def _since(self, hours: float | None) -> float | None:
+        if hours is None:
+            return None
+        if isinstance(hours, bool) or not isinstance(hours, (int, float)) or not 0 < hours < math.inf:
+            raise ConfigurationError("hours", hours, "give a number of hours above 0, or None for all")
+        return self._clock() - hours * 3600
+
+
+class _Events:
+    """The store, made when it is first needed, so that a database can still be attached."""
+
+    def __init__(self, database: Database | None, max_rows: int) -> None:
+        self._database = database
+        self._max_rows = max_rows
+        self._store: EventStore | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return self._database.url if self._database is not None else "sqlite://"
+
+    def attach(self, database: Database | None) -> None:
+        with self._lock:
+            self._database = self._database if self._database is not None else database
+
+    def store(self) -> EventStore:
+        with self._lock:
+            if self._store is None:
+                if self._database is None:
+                    self._database = Database()
+                keep = None if self._database.persistent else self._max_rows
+                self._store = EventStore(self._database, max_rows=keep)
+            return self._store
+
+    def write(self, events: Any) -> None:
+        self.store().write(events)
+
+
+def _urgent(event: Event) -> bool:
+    """Whether the process may be about to end with this event."""
+    if isinstance(event, ModelCall):
+        return event.error is not None
+    return isinstance(event, Failure) or (isinstance(event, Reservation) and event.action == "refused")

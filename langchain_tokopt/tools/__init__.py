@@ -1,0 +1,7 @@
+"""Binding the tools that a thread needs instead of all of them."""
+
+from langchain_tokopt.tools.index import ToolIndex
+from langchain_tokopt.tools.middleware import ToolSelectionMiddleware
+from langchain_tokopt.tools.selection import Selection, ToolSelection
+
+__all__ = ["Selection", "ToolIndex", "ToolSelection", "ToolSelectionMiddleware"]

@@ -1,0 +1,175 @@
+"""Reading a tool: its name, what it does, and its parameters, whatever shape it was handed over in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+SUMMARY_CHARS = 100
+_DEPTH = 3  # how deep nested parameters are read; deeper ones say little about what a tool is for
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_SEPARATORS = re.compile(r"[_\-.:/\s]+")
+_SENTENCE = re.compile(r"(?<=[.!?])\s")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """What is known of one client-side tool. `parameters` is its JSON schema, empty when it has none."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def text(self) -> str:
+        """What the tool is found by: name in words, description, parameter names and descriptions."""
+        text = f"{words(self.name)}: {self.description}"
+        described = ", ".join(_described(self.parameters))
+        return f"{text} Parameters: {described}" if described else text
+
+    @property
+    def signature(self) -> str:
+        """The call in one line: `name(city: string, days?: integer)`; `?` marks what may be left out."""
+        required = set(self.parameters.get("required") or ())
+        inside = ", ".join(
+            f"{name}{'' if name in required else '?'}: {_type(schema)}"
+            for name, schema in _properties(self.parameters).items()
+        )
+        return f"{self.name}({inside})"
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the description on one line, at most `SUMMARY_CHARS` characters."""
+        line = " ".join(self.description.split())
+        line = _SENTENCE.split(line, maxsplit=1)[0]
+        return line if len(line) <= SUMMARY_CHARS else line[: SUMMARY_CHARS - 1].rstrip() + "…"
+
+
+def words(name: str) -> str:
+    """A name in words: `getUserById`, `get_user.by-id` -> `get User By Id`, `get user by id`."""
+    return _SEPARATORS.sub(" ", _CAMEL.sub(" ", name)).strip()
+
+
+def spec_of(tool: object) -> ToolSpec | None:
+    """What is known of a tool, or `None` for one that the provider runs (web search ...) or of an unknown shape.
+
+    Read are `BaseTool` and the function dicts of OpenAI (Chat Completions and Responses) and Anthropic. A tool without
+    a description is found by its name and parameters only.
+    """
+    if isinstance(tool, BaseTool):
+        return ToolSpec(tool.name, tool.description or "", _parameters_of(tool))
+    function = _function(tool)
+    if function is None:
+        return None
+    parameters = function.get("parameters", function.get("input_schema"))
+    return ToolSpec(
+        function["name"],
+        str(function.get("description") or ""),
+        parameters if isinstance(parameters, Mapping) else {},
+    )
+
+
+def tool_name(tool: object) -> str | None:
+    """The name of a tool that `spec_of` reads, without reading its schema; `None` for any other."""
+    if isinstance(tool, BaseTool):
+        return tool.name
+    function = _function(tool)
+    return None if function is None else str(function["name"])
+
+
+def identity(tool: object) -> Hashable:
+    """A key that stays equal while a tool does, also over the copies that middleware makes of it.
+
+    Only good while something keeps the tool alive: schemas are told apart by their `id`.
+    """
+    if isinstance(tool, BaseTool):
+        schema = id(tool.args_schema) if tool.args_schema is not None else type(tool)
+        return (tool.name, tool.description, schema, deferred(tool))
+    function = _function(tool)
+    if function is None:
+        return repr(tool)
+    schema = id(function.get("parameters", function.get("input_schema")))
+    return (function["name"], function.get("description"), schema, deferred(tool))
+
+
+def deferred(tool: object) -> bool:
+    """Whether the provider already keeps this tool out of the prompt (Anthropic's `defer_loading`)."""
+    return bool(_extras(tool).get("defer_loading"))
+
+
+def cache_mark(tool: object) -> Any:
+    """The `cache_control` breakpoint that a tool carries, or `None`."""
+    return _extras(tool).get("cache_control")
+
+
+def marked(tool: Any, mark: Any) -> Any:
+    """A copy of the tool that carries the breakpoint `mark` (`None`: carries none)."""
+    extras = {**_extras(tool), "cache_control": mark}
+    if mark is None:
+        del extras["cache_control"]
+    return tool.model_copy(update={"extras": extras}) if isinstance(tool, BaseTool) else extras
+
+
+def _extras(tool: object) -> Mapping[str, Any]:
+    if isinstance(tool, BaseTool):
+        return tool.extras or {}
+    return tool if isinstance(tool, Mapping) else {}
+
+
+def _function(tool: object) -> Mapping[str, Any] | None:
+    if not isinstance(tool, Mapping):
+        return None
+    kind = tool.get("type")
+    if kind == "function":
+        inner = tool.get("function", tool)  # Responses writes the function's fields beside the type
+        return inner if isinstance(inner, Mapping) and isinstance(inner.get("name"), str) else None
+    # Anthropic names its own tools with a dated type and gives them no schema.
+    if kind in (None, "custom") and isinstance(tool.get("name"), str) and isinstance(tool.get("input_schema"), Mapping):
+        return tool
+    return None
+
+
+def _parameters_of(tool: BaseTool) -> Mapping[str, Any]:
+    try:
+        parameters = convert_to_openai_tool(tool).get("function", {}).get("parameters")
+    except Exception:  # one tool with an odd schema must not keep the others from being found
+        return {}
+    return parameters if isinstance(parameters, Mapping) else {}
+
+
+def _properties(schema: object) -> Mapping[str, Any]:
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    return properties if isinstance(properties, Mapping) else {}
+
+
+def _described(schema: object, depth: int = _DEPTH) -> Iterator[str]:
+    for name, inner in _properties(schema).items():
+        description = inner.get("description") if isinstance(inner, Mapping) else None
+        yield f"{words(str(name))}: {description}" if isinstance(description, str) and description else words(str(name))
+        if depth > 1 and isinstance(inner, Mapping):
+            options = inner.get("anyOf") or inner.get("oneOf")
+            for part in [inner, inner.get("items"), *(options if isinstance(options, list) else [])]:
+                yield from _described(part, depth - 1)
+
+
+def _type(schema: object) -> str:
+    if not isinstance(schema, Mapping):
+        return "any"
+    if isinstance(schema.get("enum"), list):
+        return "|".join(str(value) for value in schema["enum"])
+    for key in ("anyOf", "oneOf"):
+        if isinstance(options := schema.get(key), list):
+            kinds = [_type(option) for option in options]
+            return "|".join(dict.fromkeys(kind for kind in kinds if kind != "null")) or "any"
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        return "|".join(str(one) for one in kind if one != "null") or "any"
+    if kind == "array":
+        return f"{_type(schema.get('items'))}[]"
+    return kind if isinstance(kind, str) else "any"
