@@ -13,9 +13,7 @@ import functools
 import inspect
 import logging
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from langchain.agents.middleware.internal_call_transformer import internal_call_metadata
@@ -29,12 +27,11 @@ from langchain_core.messages import AIMessage
 from langgraph.errors import GraphBubbleUp
 
 from langchain_tokopt.errors import BudgetExceededError, ConfigurationError
-from langchain_tokopt.events import Failure, Mode, NullSink, ShadowSink, Sink, Who, request_scope, who
+from langchain_tokopt.events import Failure, Mode, NullSink, ShadowSink, Sink, request_scope
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from langchain_core.runnables import RunnableConfig
 
 log = logging.getLogger("langchain_tokopt")
 
@@ -68,36 +65,6 @@ def is_internal(request: ModelRequest[Any]) -> bool:
     return INTERNAL_TAG in (getattr(request.model, "tags", None) or ())
 
 
-def call_who(request: ModelRequest[Any]) -> Who:
-    """Whom a request belongs to, from the runtime and the RunnableConfig that is active here."""
-    found = who(config=active_config(), context=getattr(request.runtime, "context", None))
-    info = getattr(request.runtime, "execution_info", None)
-    if info is None or (found.thread and found.run):
-        return found
-    return replace(found, thread=found.thread or info.thread_id, run=found.run or info.run_id)
-
-
-def caller_is_known(request: ModelRequest[Any]) -> bool:
-    """Whether `call_who` could look where callers are named.
-
-    Before Python 3.11, LangGraph hands no config to async nodes: then nobody can tell one user from another.
-    """
-    return request.runtime is None or active_config() is not None
-
-
-_wrapped_config: contextvars.ContextVar[Any] = contextvars.ContextVar("tokopt_config", default=None)
-
-
-@contextmanager
-def using_config(config: RunnableConfig) -> Iterator[None]:
-    """Inside, `active_config()` is `config`: for a model that is called without a graph or a chain around it."""
-    token = _wrapped_config.set(config)
-    try:
-        yield
-    finally:
-        _wrapped_config.reset(token)
-
-
 class StreamClosed(BaseException):
     """Thrown into a flow when the consumer closed the stream.
 
@@ -109,16 +76,6 @@ class StreamClosed(BaseException):
 def partial_answer(error: BaseException) -> AIMessage | None:
     """What a model had streamed before `error` ended the call, as far as the driver saw it."""
     return getattr(error, "tokopt_partial", None)
-
-
-def active_config() -> Any:
-    """The RunnableConfig of the call that is running, or `None` outside of one."""
-    config = _wrapped_config.get()
-    if config is not None:
-        return config
-    from langchain_core.runnables.config import var_child_runnable_config
-
-    return var_child_runnable_config.get()
 
 
 # --- composing -------------------------------------------------------------------------------------------------------

@@ -46,7 +46,8 @@ _LONG: Final = 512
 
 def is_media(block: Mapping[str, Any]) -> bool:
     """Whether a content block is an image, a file, sound or film."""
-    return block.get("type") in _KINDS
+    kind = block.get("type")
+    return isinstance(kind, str) and kind in _KINDS
 
 
 def media_tokens(block: Mapping[str, Any], model: str | None) -> int:

@@ -20,18 +20,9 @@ from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation
 
 from langchain_tokopt.call import BoundTools, Call, amodel_chunks, model_chunks, told
+from langchain_tokopt.caller import using_config
 from langchain_tokopt.events import request_scope
-from langchain_tokopt.flow import (
-    FlowFunction,
-    adrive,
-    advance,
-    drive,
-    in_thread,
-    is_internal,
-    let_it_know,
-    must_end,
-    using_config,
-)
+from langchain_tokopt.flow import FlowFunction, adrive, advance, drive, in_thread, is_internal, let_it_know, must_end
 
 if TYPE_CHECKING:
     import builtins

@@ -64,9 +64,11 @@ def sent_tools(request: ModelRequest[Any]) -> list[Tool]:
     wanted = request.response_format
     if wanted is None:
         return list(request.tools)
+    if isinstance(wanted, (type, dict)):
+        return [*request.tools, wanted]
+    # A strategy holds one schema, or several alternatives.
     specs = getattr(wanted, "schema_specs", None)
-    schemas: list[Any] = [spec.schema for spec in specs] if specs else [getattr(wanted, "schema", wanted)]
-    return [*request.tools, *schemas]
+    return [*request.tools, *([spec.schema for spec in specs] if specs else [wanted.schema])]
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ class TokenCounter:
             return total + self._text(message.content, encoding)
         for block in message.content:
             # Anthropic's and OpenAI's content repeats the calls that `tool_calls` has.
-            if not (calls and isinstance(block, dict) and block.get("type") in _TOOL_CALL_BLOCKS):
+            if not (calls and isinstance(block, dict) and _is_call(block)):
                 total += self._block(block, encoding, model)
         return total
 
@@ -246,11 +248,10 @@ class TokenCounter:
             return self._text(block, encoding)
         if not isinstance(block, Mapping):
             return self._json(block, encoding, model)
-        kind = block.get("type")
         for key in ("text", "thinking", "reasoning"):
             if isinstance(block.get(key), str):
                 return self._text(block[key], encoding)  # without signatures, ids, citations
-        if kind in _TOOL_CALL_BLOCKS:
+        if _is_call(block):
             return self._call(block.get("name"), block.get("args", block.get("input")), encoding)
         if is_media(block):
             inner = _inner_content(block)
@@ -264,6 +265,11 @@ class TokenCounter:
         hidden: list[int] = []
         visible = _without_base64(value, hidden)
         return (self._text(compact_json(visible), encoding) if visible else 0) + sum(map(opaque_tokens, hidden))
+
+
+def _is_call(block: Mapping[str, Any]) -> bool:
+    kind = block.get("type")
+    return isinstance(kind, str) and kind in _TOOL_CALL_BLOCKS
 
 
 def _inner_content(block: Mapping[str, Any]) -> list[Any] | None:

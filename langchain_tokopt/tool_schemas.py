@@ -110,6 +110,8 @@ def _schema(tool: Tool) -> ToolSchema:
 
 
 def _converted(tool: Tool) -> dict[str, Any]:
+    if isinstance(tool, dict) and _is_providers_own(tool):
+        return tool
     try:
         return convert_to_openai_tool(tool)
     except Exception:  # a provider's own form, or a schema that cannot be made
@@ -118,6 +120,12 @@ def _converted(tool: Tool) -> dict[str, Any]:
         name = getattr(tool, "name", None) or getattr(tool, "__name__", None) or type(tool).__name__
         description = getattr(tool, "description", None) or getattr(tool, "__doc__", None) or ""
         return {"type": "function", "function": {"name": str(name), "description": str(description)}}
+
+
+def _is_providers_own(tool: dict[str, Any]) -> bool:
+    """Whether a dictionary names a tool by its type instead of defining it, as in `{"type": "web_search"}`."""
+    defines = ("function", "parameters", "input_schema", "properties")
+    return tool.get("type", "function") != "function" and not any(key in tool for key in defines)
 
 
 def _function(tool: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -12,6 +12,7 @@ from langchain_tokopt.tool_schemas import CACHE_MARKS
 
 # Of a content block: positions that streaming put there, and marks for the provider's cache.
 _NOT_SHOWN: Final = CACHE_MARKS | {"index"}
+_NOT_SHOWN_NOR_ID: Final = _NOT_SHOWN | {"id"}
 # Blocks whose id the provider matches with another one's; LangChain's ids of other blocks are its own affair.
 _WITH_ID: Final = frozenset(
     {"tool_use", "tool_call", "tool_result", "function_call", "function_call_output", "server_tool_use"}
@@ -56,7 +57,8 @@ def _content(content: list[Any]) -> Hashable:
 def _block(block: Any) -> Hashable:
     if not isinstance(block, dict):
         return freeze(block)
-    hidden = _NOT_SHOWN if block.get("type") in _WITH_ID else _NOT_SHOWN | {"id"}
+    kind = block.get("type")
+    hidden = _NOT_SHOWN if isinstance(kind, str) and kind in _WITH_ID else _NOT_SHOWN_NOR_ID
     shown = {key: value for key, value in block.items() if key not in hidden}
     if shown.keys() == {"type", "text"} and shown["type"] == "text" and isinstance(shown["text"], str):
         return shown["text"]

@@ -16,6 +16,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.types import Command, interrupt
 
+from langchain_tokopt.caller import call_who
 from langchain_tokopt.errors import BudgetExceededError, ConfigurationError
 from langchain_tokopt.events import CacheLookup, Failure, Who, request_scope, who
 from langchain_tokopt.flow import (
@@ -23,7 +24,6 @@ from langchain_tokopt.flow import (
     FlowFunction,
     FlowMiddleware,
     adrive,
-    call_who,
     compose,
     drive,
     guarded,

@@ -21,7 +21,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel
 
-from langchain_tokopt.flow import Flow, StreamClosed, call_who, compose, guarded, internal_call, partial_answer
+from langchain_tokopt.caller import call_who
+from langchain_tokopt.flow import Flow, StreamClosed, compose, guarded, internal_call, partial_answer
 from langchain_tokopt.model import OptimizedChatModel
 from tests.fakes import Call, ScriptedModel, ai
 

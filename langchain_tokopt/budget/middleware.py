@@ -24,8 +24,9 @@ from langchain_tokopt.budget.hold import Hold
 from langchain_tokopt.budget.refusals import BudgetStoreError, farewell
 from langchain_tokopt.budget.watch import active_watch, watching
 from langchain_tokopt.budget.worst_case import worst_case
+from langchain_tokopt.caller import call_who
 from langchain_tokopt.errors import BudgetExceededError, ConfigurationError
-from langchain_tokopt.flow import Flow, FlowMiddleware, call_who, plain
+from langchain_tokopt.flow import Flow, FlowMiddleware, plain
 
 if TYPE_CHECKING:
     from langchain_tokopt.events import Mode, Sink

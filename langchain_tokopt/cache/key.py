@@ -27,7 +27,8 @@ from langchain_tokopt.cache.fingerprint import (
     tools_digest,
 )
 from langchain_tokopt.cache.guard import needs_context
-from langchain_tokopt.flow import active_config, call_who, caller_is_known, is_internal
+from langchain_tokopt.caller import active_config, call_who, caller_is_known
+from langchain_tokopt.flow import is_internal
 from langchain_tokopt.identity import ModelIdentity, model_identity
 
 if TYPE_CHECKING:

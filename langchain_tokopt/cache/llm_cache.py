@@ -23,9 +23,10 @@ from langchain_tokopt.cache.fingerprint import conversation, digest
 from langchain_tokopt.cache.key import Bypass, Turn, exact_only, last_turn, owner_of, refused_sampling, text_digest
 from langchain_tokopt.cache.semantic import SemanticCache
 from langchain_tokopt.cache.store import AnswerStore, Found
+from langchain_tokopt.caller import active_config
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import CacheLookup, NullSink, Sink, Who, who
-from langchain_tokopt.flow import active_config, in_thread
+from langchain_tokopt.flow import in_thread
 
 if TYPE_CHECKING:
     pass

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_tokopt.cache.key import Bypass, CacheKey
 from langchain_tokopt.cache.semantic import Hit, Look, SemanticCache
+from langchain_tokopt.caller import call_who
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import CacheLookup, Mode, Sink
-from langchain_tokopt.flow import Flow, FlowMiddleware, call_who, in_thread
+from langchain_tokopt.flow import Flow, FlowMiddleware, in_thread
 from langchain_tokopt.pricing import Pricing
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, cast
 from langchain.agents.middleware.types import ModelRequest
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
 
+from langchain_tokopt.caller import call_who
 from langchain_tokopt.context.history import HistoryCompression, View
 from langchain_tokopt.events import Decision, Mode, Sink
-from langchain_tokopt.flow import Flow, FlowMiddleware, call_who, is_internal
+from langchain_tokopt.flow import Flow, FlowMiddleware, is_internal
 from langchain_tokopt.prefix import Segment, rates_in_use, segments, split
 from langchain_tokopt.pricing import Rates, model_identity
 

@@ -12,6 +12,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_tokopt.demo.corpus import Corpus, default_folder
 from langchain_tokopt.demo.figures import Pair, pair, rows
 from langchain_tokopt.demo.prices import PriceTable, live_table, price_tables
+from langchain_tokopt.demo.python_index import PythonIndex
 from langchain_tokopt.demo.questions import Thread, make_threads
 from langchain_tokopt.demo.run import live_model, ready_embeddings, run
 from langchain_tokopt.demo.tools import corpus_tools
@@ -105,8 +106,9 @@ def play(
     if not 1 <= questions <= _MOST_QUESTIONS:
         raise ConfigurationError("questions", questions, f"ask between 1 and {_MOST_QUESTIONS}")
     corpus = Corpus(default_folder() if path is None else path)
-    tools = corpus_tools(corpus)
-    threads = make_threads(corpus, questions, seed)
+    index = PythonIndex(corpus)
+    tools = corpus_tools(corpus, index)
+    threads = make_threads(corpus, questions, seed, index)
     if not threads:
         raise ConfigurationError("path", str(corpus.root), "its files are too short to be asked about")
     asked = [question for thread in threads for question in thread.questions]

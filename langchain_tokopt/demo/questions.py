@@ -48,13 +48,14 @@ class Thread:
     questions: tuple[Asked, ...]
 
 
-def make_threads(corpus: Corpus, count: int, seed: int = 0) -> tuple[Thread, ...]:
+def make_threads(corpus: Corpus, count: int, seed: int = 0, index: PythonIndex | None = None) -> tuple[Thread, ...]:
     """Threads with `count` questions in all, the same for the same folder, count and seed.
 
     The questions of one thread are about one file. Gives fewer questions only when the folder has too little to ask
     about.
     """
-    subjects = _subjects(corpus, random.Random(seed))  # noqa: S311 - the same questions every time, no secret
+    rng = random.Random(seed)  # noqa: S311 - the same questions every time, no secret
+    subjects = _subjects(corpus, index or PythonIndex(corpus), rng)
     threads: list[Thread] = []
     openings: list[tuple[int, Question]] = []
     left = count
@@ -79,9 +80,8 @@ def make_threads(corpus: Corpus, count: int, seed: int = 0) -> tuple[Thread, ...
     return tuple(threads)
 
 
-def _subjects(corpus: Corpus, rng: random.Random) -> list[list[Question]]:
+def _subjects(corpus: Corpus, index: PythonIndex, rng: random.Random) -> list[list[Question]]:
     """Questions by file; files of different kinds take turns, each kind in random order."""
-    index = PythonIndex(corpus)
     definitions: dict[str, list[Definition]] = defaultdict(list)
     for definition in index.definitions:
         definitions[definition.path].append(definition)

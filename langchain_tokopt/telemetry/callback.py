@@ -17,9 +17,10 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import get_runtime
 
+from langchain_tokopt.caller import active_config
 from langchain_tokopt.errors import BudgetExceededError
 from langchain_tokopt.events import NullSink, Sink, Who, who
-from langchain_tokopt.flow import INTERNAL_TAG, active_config
+from langchain_tokopt.flow import INTERNAL_TAG
 from langchain_tokopt.pricing import Pricing
 from langchain_tokopt.telemetry.metering import Meter, Sent, SentPrefixes
 from langchain_tokopt.telemetry.sightings import Sightings

@@ -214,7 +214,8 @@ class Meter:
                 usage = _usage(
                     seen["input_tokens"] or usage["input_tokens"], max(seen["output_tokens"], usage["output_tokens"])
                 )
-        self._emit(sent, usage, "estimate" if usage else None, None, error=type(error).__name__)
+        name = "StreamClosed" if isinstance(error, GeneratorExit) else type(error).__name__
+        self._emit(sent, usage, "estimate" if usage else None, None, error=name)
 
     def _count(self, message: AIMessage | None, text: str | None, model: str | None) -> int:
         if message is not None:

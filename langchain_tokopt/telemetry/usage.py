@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from langchain_core.messages import AIMessage
 from langgraph.errors import GraphBubbleUp
 
+from langchain_tokopt.caller import call_who
 from langchain_tokopt.events import Mode, NullSink, Sink
-from langchain_tokopt.flow import Flow, FlowMiddleware, call_who, is_internal, partial_answer
+from langchain_tokopt.flow import Flow, FlowMiddleware, is_internal, partial_answer
 from langchain_tokopt.pricing import Pricing
 from langchain_tokopt.telemetry.metering import Meter, SentPrefixes
 from langchain_tokopt.telemetry.sightings import Sightings

@@ -10,8 +10,9 @@ from langchain.agents.middleware.types import ModelRequest
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.tools import BaseTool
 
+from langchain_tokopt.caller import call_who
 from langchain_tokopt.events import Decision, Mode, Sink
-from langchain_tokopt.flow import Flow, FlowMiddleware, call_who
+from langchain_tokopt.flow import Flow, FlowMiddleware
 from langchain_tokopt.tools.schema import tool_name
 from langchain_tokopt.tools.search import find, is_searcher_name, search_tool, searcher_name
 from langchain_tokopt.tools.selection import Selection, ToolSelection

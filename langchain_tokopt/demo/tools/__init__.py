@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
 from langchain_tokopt.demo.corpus import Corpus
+from langchain_tokopt.demo.python_index import PythonIndex
 from langchain_tokopt.demo.tools.code import CodeTools
 from langchain_tokopt.demo.tools.data import DataTools
 from langchain_tokopt.demo.tools.files import FileTools
@@ -20,13 +21,14 @@ from langchain_tokopt.demo.tools.symbols import SymbolTools
 from langchain_tokopt.demo.tools.words import WordTools
 
 
-def corpus_tools(corpus: Corpus) -> list[BaseTool]:
+def corpus_tools(corpus: Corpus, index: PythonIndex | None = None) -> list[BaseTool]:
     """Every tool of the demo, bound to `corpus`. All of them only read; a refusal is an error text for the model."""
+    index = index or PythonIndex(corpus)
     kinds = (
         FileTools(corpus),
         SearchTools(corpus),
-        SymbolTools(corpus),
-        CodeTools(corpus),
+        SymbolTools(corpus, index),
+        CodeTools(corpus, index),
         MarkdownTools(corpus),
         DataTools(corpus),
         WordTools(corpus),

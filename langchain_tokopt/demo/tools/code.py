@@ -8,17 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from langchain_core.tools import ToolException
+
 from langchain_tokopt.demo.corpus import Corpus
 from langchain_tokopt.demo.python_index import PythonIndex, header
-from langchain_tokopt.demo.tools.output import clipped
+from langchain_tokopt.demo.tools.output import MOST, clipped
+
+_MOST_IN_GRAPH = 100
 
 
 class CodeTools:
     """Relations between the parts of a Python program."""
 
-    def __init__(self, corpus: Corpus) -> None:
+    def __init__(self, corpus: Corpus, index: PythonIndex) -> None:
         self._corpus = corpus
-        self._index = PythonIndex(corpus)
+        self._index = index
 
     def list_imports(self, path: str) -> str:
         """List the modules that a Python file imports, one a line, sorted.
@@ -39,11 +43,14 @@ class CodeTools:
         package = self._corpus.root.name + "." if "__init__.py" in self._index.trees else ""
         modules = {(package + _module(path)).removesuffix(".__init__"): path for path in self._index.trees}
         graph: dict[str, list[str]] = {}
-        for file in self._corpus.under(folder):
-            tree = self._index.trees.get(file.path)
-            if tree is not None:
-                names = set(_imported(tree))
-                graph[file.path] = sorted({modules[name] for name in names if name in modules} - {file.path})
+        files = [file for file in self._corpus.under(folder) if file.path in self._index.trees]
+        if len(files) > _MOST_IN_GRAPH:
+            raise ToolException(
+                f"folder={folder!r} has {len(files)} Python files; name one with {_MOST_IN_GRAPH} at most"
+            )
+        for file in files:
+            names = set(_imported(self._index.trees[file.path]))
+            graph[file.path] = sorted({modules[name] for name in names if name in modules} - {file.path})
         return graph
 
     def importers_of(self, module: str) -> str:
@@ -127,7 +134,7 @@ class CodeTools:
         """
         paths = {file.path for file in self._corpus.under(folder)}
         found = [d for d in self._index.definitions if d.kind != "class" and d.path in paths]
-        ranked = sorted(found, key=lambda d: (d.line - d.end, d.path, d.line))[: max(count, 1)]
+        ranked = sorted(found, key=lambda d: (d.line - d.end, d.path, d.line))[: min(max(count, 1), MOST)]
         return [
             {"name": d.name, "path": d.path, "line": d.line, "lines": d.end - d.line + 1} for d in ranked
         ] or "no functions"

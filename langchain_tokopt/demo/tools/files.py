@@ -14,7 +14,7 @@ from typing import Any
 from langchain_core.tools import ToolException
 
 from langchain_tokopt.demo.corpus import Corpus
-from langchain_tokopt.demo.tools.output import clipped, when
+from langchain_tokopt.demo.tools.output import MOST, clipped, when
 
 MAX_LINES = 400
 
@@ -110,7 +110,7 @@ class FileTools:
             count: How many files to list.
         """
         ranked = sorted(self._corpus.under(folder), key=lambda f: (-f.size, f.path))
-        return [{"path": f.path, "bytes": f.size} for f in ranked[: max(count, 1)]]
+        return [{"path": f.path, "bytes": f.size} for f in ranked[: min(max(count, 1), MOST)]]
 
     def recent_files(self, folder: str = ".", count: int = 10) -> list[dict[str, Any]]:
         """List the files below a folder that were changed last, newest first.
@@ -120,7 +120,7 @@ class FileTools:
             count: How many files to list.
         """
         ranked = sorted(self._corpus.under(folder), key=lambda f: (-f.modified, f.path))
-        return [{"path": f.path, "modified": when(f.modified)} for f in ranked[: max(count, 1)]]
+        return [{"path": f.path, "modified": when(f.modified)} for f in ranked[: min(max(count, 1), MOST)]]
 
     def files_changed_since(self, date: str, folder: str = ".") -> str:
         """List the files below a folder that were changed on or after a date.
@@ -216,4 +216,4 @@ class FileTools:
         if max(len(before), len(after)) > 5000:
             raise ToolException("these files are too long to compare; compare at most 5,000 lines each")
         lines = list(difflib.unified_diff(before, after, first, second, lineterm="", n=2))
-        return clipped(lines, 300) if lines else f"{first} and {second} are the same"
+        return clipped(lines, MOST) if lines else f"{first} and {second} are the same"

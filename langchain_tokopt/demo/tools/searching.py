@@ -10,7 +10,7 @@ from pathlib import Path
 from langchain_core.tools import ToolException
 
 from langchain_tokopt.demo.corpus import Corpus
-from langchain_tokopt.demo.tools.output import clipped
+from langchain_tokopt.demo.tools.output import MOST, clipped
 
 # A repeated group that itself repeats or branches can take exponential time on an unlucky line.
 _SLOW = re.compile(r"\((?:[^()\\]|\\.)*[+*|}](?:[^()\\]|\\.)*\)\s*(?:[+*]|\{\d*,)")
@@ -100,7 +100,9 @@ class SearchTools:
             count: How many lines.
         """
         lines = sorted(enumerate(self._corpus.lines(path), start=1), key=lambda item: (-len(item[1]), item[0]))
-        return clipped([f"{n}: {len(line)} characters: {line.strip()[:160]}" for n, line in lines[: max(count, 1)]], 50)
+        return clipped(
+            [f"{n}: {len(line)} characters: {line.strip()[:160]}" for n, line in lines[: min(max(count, 1), MOST)]], 50
+        )
 
     def _matching(self, pattern: str, folder: str, glob: str, ignore_case: bool) -> Iterator[tuple[str, int, str]]:
         compiled = _compiled(pattern, ignore_case)

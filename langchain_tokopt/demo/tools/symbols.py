@@ -16,9 +16,9 @@ from langchain_tokopt.demo.tools.output import clipped
 class SymbolTools:
     """Where a name is defined and used, and what its definition says."""
 
-    def __init__(self, corpus: Corpus) -> None:
+    def __init__(self, corpus: Corpus, index: PythonIndex) -> None:
         self._corpus = corpus
-        self._index = PythonIndex(corpus)
+        self._index = index
 
     def find_definition(self, name: str) -> str:
         """Find where a Python class, function or method is defined; gives path:line: text.

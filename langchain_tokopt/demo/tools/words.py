@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.tools import ToolException
 
 from langchain_tokopt.demo.corpus import Corpus
-from langchain_tokopt.demo.tools.output import clipped
+from langchain_tokopt.demo.tools.output import MOST, clipped
 
 _WORD = re.compile(r"[^\W\d_][\w'-]*")
 _SENTENCE_END = re.compile(r"[.!?]+(?:\s|$)")
@@ -66,7 +66,7 @@ class WordTools:
         """
         words = Counter(w for w in _WORD.findall(self._corpus.text(path).casefold()) if len(w) > 1)
         ranked = sorted(((w, n) for w, n in words.items() if w not in _COMMON), key=lambda item: (-item[1], item[0]))
-        return [{"word": word, "count": n} for word, n in ranked[: max(count, 1)]] or f"{path} has no words"
+        return [{"word": word, "count": n} for word, n in ranked[: min(max(count, 1), MOST)]] or f"{path} has no words"
 
     def text_statistics(self, path: str) -> dict[str, Any]:
         """Give a file's numbers of characters, words, lines, sentences and paragraphs, and the mean word length.
@@ -95,7 +95,7 @@ class WordTools:
         """
         one, two = (Counter(_WORD.findall(self._corpus.text(path).casefold())) for path in (first, second))
         shared = [(w, min(one[w], two[w])) for w in one.keys() & two.keys() if w not in _COMMON and len(w) > 2]
-        ranked = sorted(shared, key=lambda item: (-item[1], item[0]))[: max(count, 1)]
+        ranked = sorted(shared, key=lambda item: (-item[1], item[0]))[: min(max(count, 1), MOST)]
         return clipped([f"{word}: {n}" for word, n in ranked], 100) if ranked else "no shared words"
 
     def sentences_with(self, words: str, folder: str = ".", limit: int = 12) -> str:

@@ -1,0 +1,54 @@
+"""Who is calling: read from the RunnableConfig and the runtime of the call that is running."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from langchain_tokopt.events import Who, who
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware.types import ModelRequest
+    from langchain_core.runnables import RunnableConfig
+
+_wrapped_config: contextvars.ContextVar[Any] = contextvars.ContextVar("tokopt_config", default=None)
+
+
+@contextmanager
+def using_config(config: RunnableConfig) -> Iterator[None]:
+    """Inside, `active_config()` is `config`: for a model that is called without a graph or a chain around it."""
+    token = _wrapped_config.set(config)
+    try:
+        yield
+    finally:
+        _wrapped_config.reset(token)
+
+
+def active_config() -> Any:
+    """The RunnableConfig of the call that is running, or `None` outside of one."""
+    config = _wrapped_config.get()
+    if config is not None:
+        return config
+    from langchain_core.runnables.config import var_child_runnable_config
+
+    return var_child_runnable_config.get()
+
+
+def call_who(request: ModelRequest[Any]) -> Who:
+    """Whom a request belongs to, from the runtime and the RunnableConfig that is active here."""
+    found = who(config=active_config(), context=getattr(request.runtime, "context", None))
+    info = getattr(request.runtime, "execution_info", None)
+    if info is None or (found.thread and found.run):
+        return found
+    return replace(found, thread=found.thread or info.thread_id, run=found.run or info.run_id)
+
+
+def caller_is_known(request: ModelRequest[Any]) -> bool:
+    """Whether `call_who` could look where callers are named.
+
+    Before Python 3.11, LangGraph hands no config to async nodes: then nobody can tell one user from another.
+    """
+    return request.runtime is None or active_config() is not None
