@@ -51,7 +51,7 @@ format: $(VENV)/dev  ## ruff, with its fixes
 
 docs: $(VENV)/dev  ## run every example of README and docs, then build the pages into site/
 	$(RUN) -m pytest README.md docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 notebooks: $(VENV)/dev  ## run every notebook
 	$(RUN) -m pytest notebooks

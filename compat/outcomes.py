@@ -34,11 +34,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the optimiser changed. `regressions` are what must not happen; `expected` are changes with a reason."""
+    """What the optimiser changed.
+
+    `regressions` are what must not happen; `expected` are changes with a reason; `stale` are tests that were expected
+    to change and pass.
+    """
 
     regressions: tuple[Outcome, ...]
     expected: tuple[Outcome, ...]
     repaired: tuple[Outcome, ...]
+    stale: tuple[str, ...] = ()
 
 
 def read(data: Mapping[str, Mapping[str, Any]]) -> dict[str, Outcome]:
@@ -67,7 +72,8 @@ def compare(
             (allowed if name in expected else regressions).append(after)
         elif before.outcome != "passed" and after.outcome == "passed":
             repaired.append(after)
-    return Comparison(tuple(regressions), tuple(allowed), tuple(repaired))
+    passed = {name for name, found in optimized.items() if found.outcome == "passed"}
+    return Comparison(tuple(regressions), tuple(allowed), tuple(repaired), tuple(sorted(passed & set(expected))))
 
 
 def counts(outcomes: Mapping[str, Outcome]) -> dict[str, int]:
@@ -88,4 +94,5 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "regressions": [vars(found) for found in comparison.regressions],
         "expected": [{"name": found.name, "reason": EXPECTED.get(found.name, "")} for found in comparison.expected],
         "repaired": [found.name for found in comparison.repaired],
+        "stale": list(comparison.stale),
     }

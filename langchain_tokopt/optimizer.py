@@ -106,6 +106,8 @@ class TokenOptimizer:
         self.database = _database(data_dir, database)
         self.embeddings = MemoEmbeddings(embeddings)
         self.telemetry = Telemetry(database=self.database, pricing=self.pricing, counter=self.counter)
+        if self.database.persistent:
+            self.telemetry.open()
         off = mode == "off"
         self.cache = None if off else _part(cache, SemanticCache)
         self.tools = None if off else _part(tools, ToolSelection)

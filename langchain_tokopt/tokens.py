@@ -68,7 +68,8 @@ def sent_tools(request: ModelRequest[Any]) -> list[Tool]:
         return [*request.tools, wanted]
     # A strategy holds one schema, or several alternatives.
     specs = getattr(wanted, "schema_specs", None)
-    return [*request.tools, *([spec.schema for spec in specs] if specs else [wanted.schema])]
+    schemas: list[Any] = [spec.schema for spec in specs] if specs else [wanted.schema]
+    return [*request.tools, *schemas]
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ class TokenCounter:
         total = sum(self._call(call.get("name"), call.get("args"), encoding) for call in calls)
         if isinstance(message.content, str):
             return total + self._text(message.content, encoding)
-        for block in message.content:
+        for block in message.content or ():
             # Anthropic's and OpenAI's content repeats the calls that `tool_calls` has.
             if not (calls and isinstance(block, dict) and _is_call(block)):
                 total += self._block(block, encoding, model)

@@ -67,7 +67,7 @@ class ToolSchemas:
     """The schemas of tools, each worked out once. Keeps no tool alive, and notices when a tool was changed in place."""
 
     def __init__(self) -> None:
-        self._entries: Memo[tuple[Any, Any, ToolSchema]] = Memo(limit=8192)
+        self._entries: Memo[tuple[Any, Any, ToolSchema]] = Memo(limit=4096)
 
     def __call__(self, tool: Tool) -> ToolSchema:
         """The tool's schema. Never raises: what cannot be converted is taken as it is."""
@@ -93,7 +93,16 @@ def _same(tool: Tool, identity: weakref.ref[Any] | None, content: Any) -> bool:
 def _content(tool: Tool) -> Any:
     """What of a tool can be changed in place and would change its schema."""
     if isinstance(tool, BaseTool):
-        return (tool.name, tool.description, tool.args_schema, getattr(tool, "extras", None), tool.metadata)
+        schema = weakref.ref(tool.args_schema) if isinstance(tool.args_schema, type) else tool.args_schema
+        metadata = tool.metadata or {}  # LangChain reads only this of it
+        return (
+            tool.name,
+            tool.description,
+            schema,
+            getattr(tool, "extras", None),
+            metadata.get("type"),
+            metadata.get("format"),
+        )
     return tool if isinstance(tool, dict) else (getattr(tool, "__name__", None), getattr(tool, "__doc__", None))
 
 

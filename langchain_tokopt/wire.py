@@ -25,7 +25,7 @@ def message_digest(message: BaseMessage) -> bytes:
     Role, content, tool calls (name, arguments, id), name, tool_call_id and status. Not: message ids, usage and response
     metadata, marks for the provider's cache.
     """
-    content = message.content if isinstance(message.content, str) else _content(message.content)
+    content = message.content if isinstance(message.content, str) else _content(message.content or [])
     text, blocks = (content, None) if isinstance(content, str) else ("", content)
     role = message.type.removesuffix("MessageChunk").lower()  # a chunk that was put together is the message
     if isinstance(message, AIMessage):

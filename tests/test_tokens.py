@@ -1,7 +1,7 @@
 import base64
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import tiktoken
@@ -184,6 +184,12 @@ def test_any_content_can_be_counted(content: list[Any]) -> None:
     count = counter.message(HumanMessage(content))
     assert count >= PER_MESSAGE
     assert counter.message(HumanMessage(content)) == count
+
+
+def test_message_without_content_is_counted(counter: TokenCounter) -> None:
+    assert counter.message(AIMessage("")) == counter.message(HumanMessage([])) == PER_MESSAGE
+    assert counter.message(AIMessage.model_construct(content=None, tool_calls=[], invalid_tool_calls=[])) == PER_MESSAGE
+    assert counter.text(cast("str", None)) == 0
 
 
 def test_messages_are_the_sum_of_each(counter: TokenCounter) -> None:

@@ -134,10 +134,10 @@ def test_no_tool_is_kept_alive() -> None:
     schemas = ToolSchemas()
     short = StructuredTool.from_function(lambda: "", name="a", description="b")
     schemas(short)
-    gone = weakref.ref(short)
+    gone = weakref.ref(short), weakref.ref(short.args_schema)
     del short
     gc.collect()
-    assert gone() is None
+    assert [one() for one in gone] == [None, None]
 
 
 def test_marks_for_the_providers_cache_are_no_part_of_it() -> None:

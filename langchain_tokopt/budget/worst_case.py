@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from langchain.agents.structured_output import AutoStrategy, ProviderStrategy, ToolStrategy
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 
 from langchain_tokopt.budget.amounts import MAX_AMOUNT, Amount
@@ -96,7 +95,7 @@ def worst_case(request: ModelRequest[Any], counter: TokenCounter, *, max_output_
     nothing else is known.
     """
     identity = model_identity(request.model, request.model_settings)
-    counted = counter.request(request, corrected=True).total + _response_format_tokens(request, counter, identity.name)
+    counted = counter.request(request, corrected=True).total
     margin = _MARGIN_PERCENT[counter.source(identity.name)]
     settings = _settings(request.model_settings, identity.provider)
     longest = _longest_answer(request.model, request.model_settings)
@@ -188,18 +187,3 @@ def _keeps_for_an_hour(settings: Mapping[str, Any]) -> bool:
     """Whether the request asks for Anthropic's one-hour cache, as `AnthropicPromptCachingMiddleware` does."""
     control = settings.get("cache_control")
     return isinstance(control, Mapping) and control.get("ttl") == "1h"
-
-
-def _response_format_tokens(request: ModelRequest[Any], counter: TokenCounter, model: str | None) -> int:
-    """The schema of a structured answer is sent along, as a tool or as the provider's own setting."""
-    wanted = request.response_format
-    if wanted is None:
-        return 0
-    if not isinstance(wanted, (AutoStrategy, ToolStrategy, ProviderStrategy)):
-        wanted = AutoStrategy(schema=wanted)
-    if isinstance(wanted, AutoStrategy):
-        wanted = ToolStrategy(schema=wanted.schema)
-    specs = wanted.schema_specs if isinstance(wanted, ToolStrategy) else [wanted.schema_spec]
-    functions = [{"name": spec.name, "description": spec.description, "parameters": spec.json_schema} for spec in specs]
-    tools = [{"type": "function", "function": function} for function in functions]
-    return counter.tools(tools, model, corrected=True)

@@ -14,8 +14,9 @@ from langchain_core.tools import ToolException
 
 from langchain_tokopt.errors import ConfigurationError
 
-MAX_FILES = 20_000
+MAX_FILES = 2_000
 MAX_BYTES = 2_000_000
+_KEPT_CHARACTERS = 50_000_000
 _SKIPPED_FOLDERS = {"__pycache__", "node_modules", "site-packages", "dist", "build", "htmlcov"}
 
 
@@ -37,7 +38,7 @@ class Corpus:
     """The readable files below one folder.
 
     Hidden folders, caches, virtual environments and links that lead out of the folder are left out. The list of files
-    is made once; the texts are kept after the first read.
+    is made once, at most `MAX_FILES`; texts are kept after the first read, up to a bound.
 
     Args:
         root: The folder.
@@ -59,12 +60,14 @@ class Corpus:
         except OSError as error:
             raise ConfigurationError("path", str(root), f"it cannot be read ({error.strerror})") from None
         self.files: tuple[File, ...] = tuple(sorted(self._found(), key=lambda file: file.path))
+        self.is_cut = len(self.files) >= MAX_FILES
         if not self.files:
             raise ConfigurationError("path", str(root), "the folder holds no files to ask about; name another one")
         if not self.texts:
             raise ConfigurationError("path", str(root), "the folder holds no text file; name one with text in it")
         self._by_path = {file.path: file for file in self.files}
         self._texts: dict[str, str] = {}
+        self._kept = 0
 
     @property
     def texts(self) -> tuple[File, ...]:
@@ -175,7 +178,11 @@ class Corpus:
                 raw = (self.root / file.path).read_bytes()
             except OSError as error:
                 raise ToolException(f"path={path!r} cannot be read: {error.strerror}") from None
-            self._texts[file.path] = _decode(raw)
+            text = _decode(raw)
+            self._kept += len(text)
+            if self._kept > _KEPT_CHARACTERS:
+                return text
+            self._texts[file.path] = text
         return self._texts[file.path]
 
     def lines(self, path: str) -> list[str]:

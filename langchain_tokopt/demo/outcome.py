@@ -139,20 +139,30 @@ def play(
     return Outcome(
         pairs=tuple(pairs),
         setting=setting,
-        notes=tuple(_notes(threads, questions, len(asked), missing, counter)),
+        notes=tuple(_notes(corpus, threads, questions, missing, counter, played[0].model)),
         caveat=SCRIPTED if model is None else LIVE,
     )
 
 
-def _notes(threads: Sequence[Thread], wanted: int, asked: int, missing: str | None, counter: TokenCounter) -> list[str]:
+def _notes(
+    corpus: Corpus,
+    threads: Sequence[Thread],
+    wanted: int,
+    missing: str | None,
+    counter: TokenCounter,
+    model: str,
+) -> list[str]:
+    asked = sum(len(thread.questions) for thread in threads)
     found = [
         (
             "The files do not change while the demo runs, so its reading tools are declared cacheable"
             " (cacheable_tools=..., ttl_seconds=3600); without that, answers that come from tools are never cached."
         )
     ]
-    if counter.source() == "estimate":
+    if counter.source(model) == "estimate":
         found.append("Tokens are counted by the built-in estimator: tiktoken's file is not on this machine.")
+    if corpus.is_cut:
+        found.append(f"The folder has more files; only {len(corpus.files):,} of them were used.")
     if missing is not None:
         found.append(f"No embeddings here, so only equal words match: {missing}")
     if asked < wanted:

@@ -101,8 +101,8 @@ def _subjects(corpus: Corpus, index: PythonIndex, rng: random.Random) -> list[li
 
 
 def _kind(file: File) -> str:
-    name = Path(file.path).name
-    if name.startswith("test_") or name == "conftest.py":
+    path = Path(file.path)
+    if path.name.startswith("test_") or path.name == "conftest.py" or {"test", "tests"} & set(path.parts[:-1]):
         return "tests"
     return {".py": "code", ".md": "text", ".markdown": "text", ".txt": "text", ".rst": "text"}.get(file.suffix, "other")
 

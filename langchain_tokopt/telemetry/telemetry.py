@@ -107,6 +107,14 @@ class Telemetry:
 
     # --- taking ------------------------------------------------------------------------------------------------------
 
+    def open(self) -> None:
+        """Make the table now instead of at the first event, so that a database that cannot be used is refused here.
+
+        Raises:
+            StoreError: The database cannot be used, or was written by a newer version of this package.
+        """
+        self._events.store().prepare()
+
     def emit(self, event: Event) -> None:
         """Take an event; it is written soon. Never raises, never waits for the database."""
         self._writer.put(event, urgent=_urgent(event))

@@ -31,7 +31,13 @@ def test_what_failed_before_is_no_regression() -> None:
 def test_expected_change_is_no_regression_and_is_told() -> None:
     found = compare(outcomes(a="passed", b="passed"), outcomes(a="failed", b="failed"), {"a": "one node more"})
     assert [one.name for one in found.expected] == ["a"]
+    assert found.stale == ()
     assert [one.name for one in found.regressions] == ["b"]
+
+
+def test_expected_change_that_does_not_come_is_told() -> None:
+    found = compare(outcomes(a="passed", b="failed"), outcomes(a="passed", b="failed"), {"a": "x", "b": "x", "c": "x"})
+    assert (found.stale, found.expected) == (("a",), ())
 
 
 def test_every_expected_change_has_a_reason() -> None:

@@ -97,6 +97,7 @@ def test_nothing_that_got_worse_gives_status_0(tmp_path: Path, monkeypatch: pyte
         "regressions": [],
         "expected": [],
         "repaired": [],
+        "stale": [],
     }
 
 

@@ -19,7 +19,8 @@ def no_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def provider() -> Iterator[ProviderServer]:
-    """A running server. A test that wants a refusal clears `records`; any other refusal fails the test."""
+    """A running server. Any refusal that is left in its `records`, or a policy that raises, fails the test."""
     with ProviderServer() as server:
         yield server
     assert server.rejected == []
+    assert server.broken == []

@@ -118,6 +118,11 @@ class ProviderServer:
         return [record.error or "" for record in self.records if record.status in range(400, 429) and record.error]
 
     @property
+    def broken(self) -> list[str]:
+        """Errors of the test's own policy or script."""
+        return [record.error for record in self.records if record.status == 500 and record.error]
+
+    @property
     def billed(self) -> Bill:
         """Everything that was charged."""
         return sum((record.bill for record in self.answered if record.bill), Bill())
@@ -151,7 +156,7 @@ class ProviderServer:
             request.send_json(rejected.status, rejected.body)
             record.complete = True
             return
-        answer = self._next(record.asked)
+        answer = self._next(record)
         if isinstance(answer, Failure):
             record.status = answer.status
             request.send_json(answer.status, api.error(answer), retry_after=answer.retry_after)
@@ -166,14 +171,15 @@ class ProviderServer:
             request.send_json(200, sent.whole)
         record.complete = True
 
-    def _next(self, asked: Asked) -> Answer:
-        if self.policy is not None:
-            return self.policy(asked)
+    def _next(self, record: Record) -> Answer:
         with self._lock:
-            step: Step = (
-                self.script.pop(0) if self.script else Failure(status=500, message="the test's script is at its end")
-            )
-        return step(asked) if callable(step) else step
+            ended = Failure(status=500, message="the test's script is at its end")
+            step: Step = self.policy or (self.script.pop(0) if self.script else ended)
+        try:
+            return step(record.asked) if callable(step) else step
+        except Exception as error:  # an assertion in a test's policy: the test is told, not only this thread
+            record.error = f"the test's policy raised {error!r}"
+            return Failure(status=500, message=record.error)
 
 
 def _parsed(raw: bytes, api: Api) -> dict[str, Any]:

@@ -198,6 +198,17 @@ def test_script_at_its_end_is_an_error_and_not_a_refusal(server: ProviderServer,
     assert server.rejected == []
 
 
+@BOTH
+def test_policy_that_raises_is_told_to_the_test(server: ProviderServer, provider_name: str) -> None:
+    def policy(asked: Asked) -> Reply:
+        raise AssertionError(asked.last_user)
+
+    server.policy = policy
+    status, answer, _ = post(server, PATH[provider_name], body(provider_name), HEADERS[provider_name])
+    assert (status, server.broken) == (500, ["the test's policy raised AssertionError('Hello?')"])
+    assert answer["error"]["message"] == server.broken[0]
+
+
 def test_unknown_path_is_not_found(server: ProviderServer) -> None:
     assert post(server, "/v1/completions", {}, OPENAI_HEADERS)[0] == 404
 

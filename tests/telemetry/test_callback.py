@@ -257,7 +257,7 @@ def test_a_stream_that_is_closed_is_counted_as_an_estimate(sink: ListSink, callb
     next(stream)
     stream.close()
     (call,) = sink.of(ModelCall)
-    assert (call.error, call.usage_source) == ("GeneratorExit", "estimate")
+    assert (call.error, call.usage_source) == ("StreamClosed", "estimate")
 
 
 async def test_a_cancelled_stream_is_counted_at_its_input_as_an_estimate(

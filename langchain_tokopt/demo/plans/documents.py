@@ -27,11 +27,14 @@ def section(path: str, heading: str) -> Plan:
     (again,) = yield [steps.read(path, start, start + 25)]
     lines = extract.numbered([read.text, again.text, said.text])
     body: list[str] = []
+    in_code = False
     for number in range(start + 1, start + 60):
         line = lines.get(number, "").strip()
-        if line.startswith("#") or (body and not line):
+        if line.startswith("```"):
+            in_code = not in_code
+        elif not in_code and (line.startswith("#") or (body and not line)):
             break
-        if line and not line.startswith(("```", "|--", "[!", "<")):
+        elif line and not in_code and not line.startswith(("|", "[!", "<")):
             body.append(line)
     return (
         f"{extract.sentences(' '.join(body), 2)} ({path}, line {start})"
@@ -64,7 +67,7 @@ def occurrences(path: str, word: str) -> Plan:
     if count is None:
         lines = [hit.text for hit in extract.hits((said if said.ok else found).text) if hit.path == path]
         count = sum(len(re.findall(pattern, line, re.IGNORECASE)) for line in lines)
-    return f'The word "{word}" occurs {count} times in `{path}`.'
+    return f'The word "{word}" occurs {count} time{"s" * (count != 1)} in `{path}`.'
 
 
 def value(path: str, key: str) -> Plan:

@@ -32,6 +32,10 @@ def _lines_in(result: Result) -> int | None:
     return extract.total_lines(result.text) if result.tool == "read_file" else extract.number_of(result.text, "lines")
 
 
+def _lines_said(count: int) -> str:
+    return f"{count} line{'s' * (count != 1)}"
+
+
 def lines(path: str) -> Plan:
     yield [steps.find(path)]
     (info,) = yield [
@@ -40,7 +44,7 @@ def lines(path: str) -> Plan:
     (counted,) = yield [_count_lines(path)]
     count = _lines_in(counted)
     count = _lines_in(info) if count is None else count
-    return steps.unknown(f"how long `{path}` is") if count is None else f"`{path}` has {count} lines."
+    return steps.unknown(f"how long `{path}` is") if count is None else f"`{path}` has {_lines_said(count)}."
 
 
 def longer(first: str, second: str) -> Plan:
@@ -56,7 +60,8 @@ def longer(first: str, second: str) -> Plan:
     if not difference:
         return f"`{first}` and `{second}` both have {counts[0]} lines."
     longer, shorter = (first, second) if counts[0] > counts[1] else (second, first)
-    return f"`{longer}` is longer than `{shorter}` by {difference} lines ({max(counts)} against {min(counts)})."
+    against = f"{max(counts)} against {min(counts)}"
+    return f"`{longer}` is longer than `{shorter}` by {_lines_said(difference)} ({against})."
 
 
 def largest(folder: str) -> Plan:

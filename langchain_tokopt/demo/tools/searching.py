@@ -14,6 +14,7 @@ from langchain_tokopt.demo.tools.output import MOST, clipped
 
 # A repeated group that itself repeats or branches can take exponential time on an unlucky line.
 _SLOW = re.compile(r"\((?:[^()\\]|\\.)*[+*|}](?:[^()\\]|\\.)*\)\s*(?:[+*]|\{\d*,)")
+_SEARCHES_KEPT = 200
 _MARKS = ("TODO", "FIXME", "XXX", "HACK")
 
 
@@ -22,6 +23,7 @@ class SearchTools:
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
+        self._found: dict[tuple[str, str, str, bool], list[tuple[str, int, str]]] = {}
 
     def search_text(
         self, pattern: str, folder: str = ".", glob: str = "*", ignore_case: bool = True, limit: int = 40
@@ -104,7 +106,16 @@ class SearchTools:
             [f"{n}: {len(line)} characters: {line.strip()[:160]}" for n, line in lines[: min(max(count, 1), MOST)]], 50
         )
 
-    def _matching(self, pattern: str, folder: str, glob: str, ignore_case: bool) -> Iterator[tuple[str, int, str]]:
+    def _matching(self, pattern: str, folder: str, glob: str, ignore_case: bool) -> list[tuple[str, int, str]]:
+        """Path, number and text of every line that matches; found once, since the files are taken not to change."""
+        asked = (pattern, folder, glob, ignore_case)
+        if asked not in self._found:
+            if len(self._found) >= _SEARCHES_KEPT:
+                self._found.clear()
+            self._found[asked] = list(self._search(*asked))
+        return self._found[asked]
+
+    def _search(self, pattern: str, folder: str, glob: str, ignore_case: bool) -> Iterator[tuple[str, int, str]]:
         compiled = _compiled(pattern, ignore_case)
         for file in self._corpus.under(folder, texts=True):
             if fnmatch.fnmatchcase(Path(file.path).name, glob) or fnmatch.fnmatchcase(file.path, glob):
