@@ -26,7 +26,7 @@ from langchain_tokopt.model import OptimizedChatModel
 from langchain_tokopt.pricing import Pricing
 from langchain_tokopt.telemetry import Report, Telemetry, UsageCallback, UsageMiddleware
 from langchain_tokopt.tokens import TokenCounter
-from langchain_tokopt.tools import ToolSelection, ToolSelectionMiddleware
+from langchain_tokopt.tools import ToolSelection, ToolSelectionMiddleware, is_search_result
 
 if TYPE_CHECKING:
     from langchain_tokopt.presets import Preset
@@ -115,7 +115,7 @@ class TokenOptimizer:
         self.budget = None if off else budget
         self.savings_guard = savings_guard
         if self.cache:
-            self.cache.attach(database=self.database, embeddings=self.embeddings)
+            self.cache.attach(database=self.database, embeddings=self.embeddings, own_result=is_search_result)
         if self.tools:
             self.tools.attach(embeddings=self.embeddings, counter=self.counter, pricing=self.pricing)
         if self.history:

@@ -85,6 +85,7 @@ class KeyRules:
     cache_sampled: bool = False
     cacheable_tools: frozenset[str] = frozenset()
     semantic_max_tokens: int = 256
+    own_result: Callable[[ToolMessage], bool] | None = None
 
     def examine(self, request: ModelRequest[Any]) -> CacheKey | Bypass:
         """The key of a request, or why it has none."""
@@ -94,8 +95,10 @@ class KeyRules:
         turn = last_turn(request.messages)
         if isinstance(turn, Bypass):
             return turn
-        tools = tools_used(turn.after)
-        if turn.after and not (tools and self.cacheable_tools.issuperset(tools)):
+        results = [message for message in turn.after if isinstance(message, ToolMessage)]
+        own = {message.tool_call_id for message in results if self.own_result is not None and self.own_result(message)}
+        tools = tools_used(turn.after, leaving_out=own)
+        if turn.after and not (results and self.cacheable_tools.issuperset(tools)):
             return Bypass("after a tool call")
         owner = self._owner(request)
         if owner is None:
@@ -233,12 +236,15 @@ def _split(content: Any) -> tuple[str, list[Any]]:
     return "\n".join(texts), rest
 
 
-def tools_used(messages: Collection[BaseMessage]) -> frozenset[str]:
-    """Names of the tools whose results are in `messages`; "?" for a result without a name and for a failed call."""
+def tools_used(messages: Collection[BaseMessage], *, leaving_out: Collection[str] = ()) -> frozenset[str]:
+    """Names of the tools whose results are in `messages`; "?" for a result without a name and for a failed call.
+
+    `leaving_out` are ids of calls that say nothing about the world, such as a search for tools.
+    """
     names = {call["id"]: call["name"] for m in messages if isinstance(m, AIMessage) for call in m.tool_calls}
     used = set()
     for message in messages:
-        if isinstance(message, ToolMessage):
+        if isinstance(message, ToolMessage) and message.tool_call_id not in leaving_out:
             name = names.get(message.tool_call_id) or message.name
             used.add(name if name and message.status != "error" else "?")
     return frozenset(used)

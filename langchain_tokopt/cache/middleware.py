@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import time
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_tokopt.cache.key import Bypass, CacheKey
@@ -13,6 +14,7 @@ from langchain_tokopt.caller import call_who
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import CacheLookup, Mode, Sink
 from langchain_tokopt.flow import Flow, FlowMiddleware, in_thread
+from langchain_tokopt.memo import Memo
 from langchain_tokopt.pricing import Pricing
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 _examined: contextvars.ContextVar[tuple[Any, CacheKey | Bypass, float] | None] = contextvars.ContextVar(
     "tokopt_cache_examined", default=None
 )
+
+
+_STEPS_KEPT = 4_096
 
 
 class SemanticCacheMiddleware(FlowMiddleware):
@@ -54,6 +59,7 @@ class SemanticCacheMiddleware(FlowMiddleware):
         super().__init__(sink=sink, mode=mode, name=name)
         self.cache = cache if cache is not None else SemanticCache()
         self._pricing = pricing
+        self._asked: Memo[bool] = Memo(limit=_STEPS_KEPT)
 
     def flow(self, request: ModelRequest[Any]) -> Flow:
         key, started = self._examine(request)
@@ -61,6 +67,8 @@ class SemanticCacheMiddleware(FlowMiddleware):
             self.cache.bypassed()
             self._tell(request, Look(reason=key.reason), started, bypass=True)
             return (yield request)
+        if self._asked_again(request, key):
+            key = replace(key, serve=False)
         look = self.cache.look(key)
         self._tell(request, look, started, bypass=not key.serve)
         if look.hit is not None:
@@ -68,6 +76,19 @@ class SemanticCacheMiddleware(FlowMiddleware):
         response = yield request
         self.cache.store(key, response)
         return response
+
+    def _asked_again(self, request: ModelRequest[Any], key: CacheKey) -> bool:
+        """Whether the same step of an agent asked this before: then a middleware further out did not like the answer.
+
+        The stored answer would be the one that it turned down, so the model is asked.
+        """
+        info = getattr(request.runtime, "execution_info", None)
+        if info is None or info.task_id is None:
+            return False
+        step = (info.task_id, info.node_attempt, info.node_first_attempt_time, key.scope, key.exact)
+        again = self._asked.get(step) is not None
+        self._asked.put(step, True)
+        return again
 
     # --- waiting for an equal question -------------------------------------------------------------------------------
 

@@ -8,11 +8,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.embeddings import Embeddings
+from langchain_core.messages import ToolMessage
 from langchain_core.messages.ai import UsageMetadata
 
 from langchain_tokopt.cache.answers import UnreadableError, pack, unpack, usage_of
@@ -136,8 +137,20 @@ class SemanticCache:
         self._store: AnswerStore | None = None
         self._unreadable_logged = False
 
-    def attach(self, *, database: Database | None = None, embeddings: MemoEmbeddings | None = None) -> SemanticCache:
-        """The cache itself, using these where none was given at construction. Without effect after the first use."""
+    def attach(
+        self,
+        *,
+        database: Database | None = None,
+        embeddings: MemoEmbeddings | None = None,
+        own_result: Callable[[ToolMessage], bool] | None = None,
+    ) -> SemanticCache:
+        """The cache itself, using these where none was given at construction. Without effect after the first use.
+
+        `own_result` tells a result that is the optimiser's own affair (a search for tools) from a tool's: it makes no
+        answer stale.
+        """
+        if own_result is not None:
+            self.rules = replace(self.rules, own_result=own_result)
         if self._store is None:
             self._resources.attach(database=database, embeddings=embeddings)
         return self

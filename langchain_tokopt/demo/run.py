@@ -18,7 +18,7 @@ from langchain_core.tools import BaseTool
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_tokopt.cache import SemanticCache
-from langchain_tokopt.demo.policy import SEARCH_TOOLS, Bill, PolicyModel
+from langchain_tokopt.demo.policy import Bill, PolicyModel
 from langchain_tokopt.demo.prices import PriceTable
 from langchain_tokopt.demo.questions import Asked, Thread
 from langchain_tokopt.errors import MissingDependencyError, TokOptError
@@ -175,8 +175,7 @@ def _optimizer(
         counter=counter,
         embeddings=embeddings,
         cache=SemanticCache(
-            # An answer that took a search for tools is as good as one that did not.
-            cacheable_tools=[SEARCH_TOOLS, *(tool.name for tool in tools)],
+            cacheable_tools=[tool.name for tool in tools],
             ttl_seconds=ANSWERS_STAY_GOOD_SECONDS,
         ),
     )

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, cast
 
 from langchain.agents.middleware.types import ModelRequest
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_tokopt.caller import call_who
 from langchain_tokopt.events import Decision, Mode, Sink
 from langchain_tokopt.flow import Flow, FlowMiddleware
-from langchain_tokopt.tools.schema import tool_name
-from langchain_tokopt.tools.search import find, is_searcher_name, search_tool, searcher_name
 from langchain_tokopt.tools.selection import Selection, ToolSelection
-from langchain_tokopt.weighted_memo import WeightedMemo
 
-if TYPE_CHECKING:
-    from langchain.tools.tool_node import ToolCallRequest
-    from langgraph.types import Command
-
-_SEARCHES_KEPT = 2_048
+_SEARCHES_PER_STEP = 4
 
 
 class ToolSelectionMiddleware(FlowMiddleware):
@@ -53,83 +49,96 @@ class ToolSelectionMiddleware(FlowMiddleware):
         super().__init__(sink=sink, mode=mode, name=name)
         self.selection = selection or ToolSelection()
         self.escape_hatch = escape_hatch
-        # Which search tool an answer's call is for, by the answer's id. Only a shortcut: see `_search_for`.
-        self._searches: WeightedMemo[BaseTool | Literal["not ours"]] = WeightedMemo(weight_limit=_SEARCHES_KEPT)
 
     def flow(self, request: ModelRequest[Any]) -> Flow:
+        asked: list[BaseMessage] = []
+        for searches_left in range(_SEARCHES_PER_STEP, -1, -1):
+            seen = _with(request, asked) if asked else request
+            selection, decided = self._select(seen, escape_hatch=self.escape_hatch and searches_left > 0)
+            narrowed = seen if selection.tools is None else seen.override(tools=_bindable(selection))
+            try:
+                response = yield narrowed
+            except BaseException:
+                self.sink.emit(decided)
+                raise
+            answers = _answers(response.result, selection.searcher)
+            self.sink.emit(self._charged(decided, seen, response.result, answers))
+            if not answers or self.mode == "shadow":
+                break
+            # The search is part of this step: no node of the graph has to know the tool, and nothing else changes.
+            asked += [*response.result, *answers]
+            if response.structured_response is not None or _has_open_calls(asked):
+                return replace(response, result=asked)
+        return replace(response, result=[*asked, *response.result]) if asked else response
+
+    def _select(self, request: ModelRequest[Any], *, escape_hatch: bool) -> tuple[Selection, Decision]:
         started = time.perf_counter()
-        selection = self.selection.select(request, escape_hatch=self.escape_hatch)
+        selection = self.selection.select(request, escape_hatch=escape_hatch)
         for problem in selection.problems:
             self.failed(self.part, problem, "request")
-        self.sink.emit(
-            Decision(
-                who=call_who(request),
-                part=self.part,
-                action="skipped" if selection.tools is None else "applied",
-                tokens_before=selection.tokens_before,
-                tokens_after=selection.tokens_after,
-                saved_usd=selection.saved_usd,
-                reason=selection.reason,
-                detail=selection.detail,
-                seconds=time.perf_counter() - started,
-            )
+        decided = Decision(
+            who=call_who(request),
+            part=self.part,
+            action="skipped" if selection.tools is None else "applied",
+            tokens_before=selection.tokens_before,
+            tokens_after=selection.tokens_after,
+            saved_usd=selection.saved_usd,
+            reason=selection.reason,
+            detail=selection.detail,
+            seconds=time.perf_counter() - started,
         )
-        if selection.tools is None:
-            response = yield request
-        else:
-            response = yield request.override(tools=selection.tools)
-        for message in response.result:
-            self._remember(message, selection)
-        return response
+        return selection, decided
 
-    def wrap_tool_call(
-        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
-    ) -> ToolMessage | Command[Any]:
-        """Run a search for tools; any other call goes straight on."""
-        return handler(self._with_search(request))
-
-    async def awrap_tool_call(
+    def _charged(
         self,
-        request: ToolCallRequest,
-        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
-    ) -> ToolMessage | Command[Any]:
-        """Run a search for tools (in a worker thread); any other call goes straight on."""
-        return await handler(self._with_search(request))
-
-    def _with_search(self, request: ToolCallRequest) -> ToolCallRequest:
-        known = request.tool is not None or not is_searcher_name(request.tool_call["name"])
-        if known or not self.escape_hatch or self.mode == "shadow" or self.selection.mode == "off":
-            return request
-        search = self._search_for(request)
-        return request if search is None else request.override(tool=search)
-
-    def _search_for(self, request: ToolCallRequest) -> BaseTool | None:
-        """The search tool that the model was given when it made this call, `None` if it was given none.
-
-        A call that another process resumes is not remembered here: then the tools are those of the tool node.
-        """
-        name = request.tool_call["name"]
-        messages: list[BaseMessage] = request.state.get("messages", []) if isinstance(request.state, dict) else []
-        caller = next((message for message in reversed(messages) if _makes(message, request.tool_call["id"])), None)
-        known = self._searches.get(caller.id) if caller is not None else None
-        if known is not None:
-            return known if isinstance(known, BaseTool) and known.name == name else None
-        tools = getattr(request.runtime, "tools", None) or []
-        if name != searcher_name({tool_name(tool) or "" for tool in tools}):
-            return None
-
-        def look(query: str, k: int) -> tuple[str, dict[str, list[str]]]:
-            index, bound = self.selection.bound_for(tools, messages)
-            return find(index, bound, query, k)
-
-        return search_tool(name, look) if tools else None
-
-    def _remember(self, message: BaseMessage, selection: Selection) -> None:
-        if not isinstance(message, AIMessage) or message.id is None:
-            return
-        if any(is_searcher_name(call["name"]) for call in message.tool_calls):
-            self._searches.put(message.id, selection.searcher or "not ours")
+        decided: Decision,
+        request: ModelRequest[Any],
+        result: Sequence[BaseMessage],
+        answers: Sequence[BaseMessage],
+    ) -> Decision:
+        """The decision, as a loss if the call brought nothing but a search: without narrowing it had not been made."""
+        searched = {answer.tool_call_id for answer in answers if isinstance(answer, ToolMessage)}
+        calls = {call["id"] for message in result if isinstance(message, AIMessage) for call in message.tool_calls}
+        if not answers or calls - searched or self.mode == "shadow":
+            return decided
+        usage = next((m.usage_metadata for m in result if isinstance(m, AIMessage) and m.usage_metadata), None)
+        if usage is None:
+            counted = self.selection.counter_in_use.request(request).total
+            usage = UsageMetadata(input_tokens=counted, output_tokens=0, total_tokens=counted)
+        cost = self.selection.pricing_in_use.cost(usage, request.model)
+        return replace(
+            decided,
+            tokens_after=(decided.tokens_before or 0) + usage["total_tokens"],
+            saved_usd=None if cost is None else -cost,
+            reason=f"{decided.reason}; this call only searched for tools",
+        )
 
 
-def _makes(message: BaseMessage, call_id: str | None) -> bool:
-    return isinstance(message, AIMessage) and any(call["id"] == call_id for call in message.tool_calls)
+def _with(request: ModelRequest[Any], asked: list[BaseMessage]) -> ModelRequest[Any]:
+    """The request as it would be if the searches of this step were part of the thread already."""
+    messages = cast("list[AnyMessage]", [*request.messages, *asked])
+    state: Any = {**request.state, "messages": [*request.state.get("messages", request.messages), *asked]}
+    return request.override(messages=messages, state=state)
+
+
+def _bindable(selection: Selection) -> list[Any]:
+    """The tools to bind. The search tool goes as its schema: LangChain refuses tools that the agent cannot run."""
+    return [
+        convert_to_openai_tool(tool) if isinstance(tool, BaseTool) and tool is selection.searcher else tool
+        for tool in selection.tools or []
+    ]
+
+
+def _answers(result: Sequence[BaseMessage], searcher: BaseTool | None) -> list[BaseMessage]:
+    """The results of the searches that the model asked for."""
+    if searcher is None:
+        return []
+    calls = [call for message in result if isinstance(message, AIMessage) for call in message.tool_calls]
+    return [searcher.invoke({**call, "type": "tool_call"}) for call in calls if call["name"] == searcher.name]
+
+
+def _has_open_calls(messages: Sequence[BaseMessage]) -> bool:
+    """Whether a tool call is left for the agent to run."""
+    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
+    calls = [call["id"] for message in messages if isinstance(message, AIMessage) for call in message.tool_calls]
+    return any(call_id not in answered for call_id in calls)

@@ -80,6 +80,11 @@ def find(index: ToolIndex, bound: Collection[str], query: str, k: int) -> tuple[
     return "\n".join(lines), {_ARTIFACT_KEY: [spec.name for spec in specs]}
 
 
+def is_search_result(message: ToolMessage) -> bool:
+    """Whether this is what a search for tools returned, by its artifact."""
+    return isinstance(message.artifact, dict) and _ARTIFACT_KEY in message.artifact
+
+
 def found_in(message: ToolMessage) -> list[str]:
     """The tools that a search returned: from its artifact, else from its text, which travels further."""
     artifact: Any = message.artifact

@@ -126,6 +126,16 @@ class ToolSelection:
         self._lock = threading.Lock()
         self._warned: set[str] = set()
 
+    @property
+    def counter_in_use(self) -> TokenCounter:
+        """The counter that was given or attached, else one of its own."""
+        return self._counter or self._own_counter
+
+    @property
+    def pricing_in_use(self) -> Pricing:
+        """The prices that were given or attached, else those that are listed."""
+        return self._pricing or self._own_pricing
+
     def attach(
         self,
         *,
@@ -171,7 +181,7 @@ class ToolSelection:
             return Selection(reason="the provider's own tool search is in use (defer_loading)")
         if not asked:
             return Selection(reason="no user message" if asked is None else "the first user message has no text")
-        bill = Bill(request, registry, messages, self._counter or self._own_counter, self._pricing or self._own_pricing)
+        bill = Bill(request, registry, messages, self.counter_in_use, self.pricing_in_use)
         narrow, reason = self._worth_it(bill, messages, asked, escape_hatch)
         if not narrow:
             return Selection(reason=reason, tokens_before=bill.before, tokens_after=bill.before)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
@@ -539,3 +540,21 @@ def test_a_system_message_among_the_messages_counts(ask: Ask) -> None:
     agent = create_agent(model, middleware=[SemanticCacheMiddleware(new_cache())])
     for prompt, expected in (("Be brief.", "one"), ("Be long.", "two"), ("Be brief.", "one")):
         assert last(ask(agent, [SystemMessage(prompt), HumanMessage("How do I pay?")])).content == expected
+
+
+def test_an_answer_that_an_outer_middleware_turned_down_is_not_served_to_its_next_try(ask: Ask) -> None:
+    class Twice(AgentMiddleware[Any, Any, Any]):
+        def wrap_model_call(self, request: Any, handler: Any) -> Any:
+            handler(request)
+            return handler(request)
+
+        async def awrap_model_call(self, request: Any, handler: Any) -> Any:
+            await handler(request)
+            return await handler(request)
+
+    model = ScriptedModel(responses=["bad", "good"])
+    cache = new_cache()
+    agent = create_agent(model, middleware=[Twice(), SemanticCacheMiddleware(cache)])
+    user = {"configurable": {"user_id": "u"}}
+    assert last(ask(agent, "What is the capital of Norway?", **user)).text == "good"
+    assert len(model.calls) == 2

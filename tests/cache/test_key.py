@@ -214,3 +214,16 @@ def test_a_long_question_matches_exactly_only() -> None:
 
 def test_odd_text_has_a_key() -> None:
     assert key(ask("\ud800\x00")).exact != key(ask("\ud801\x00")).exact
+
+
+def test_the_optimisers_own_results_make_no_answer_stale() -> None:
+    call = {"name": "search_tools", "args": {}, "id": "s"}
+    turn = [HumanMessage("hi"), AIMessage("", tool_calls=[call]), ToolMessage("found", tool_call_id="s", name="x")]
+    searched = ask(*turn)
+    assert reason(searched) == "after a tool call"
+    knowing = cache().attach(own_result=lambda message: message.tool_call_id == "s")
+    own = knowing.examine(searched)
+    assert isinstance(own, CacheKey)
+    assert (own.serve, own.tools, own.scope) == (False, (), key(ask("hi")).scope)
+    mixed = ask(*turn, AIMessage("", tool_calls=[{**call, "id": "t"}]), ToolMessage("w", tool_call_id="t"))
+    assert knowing.examine(mixed) == Bypass("after a tool call")
