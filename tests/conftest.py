@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# It hands no config to async nodes: nobody can tell who is calling, callbacks of the run and token streams are not seen.
+# It hands no config to async nodes: nobody can tell who is calling, and callbacks and token streams are not seen.
 # https://docs.langchain.com/oss/python/langgraph/streaming#async
 _NEED_THE_CONFIG = {
     "test_cache_agent.py": re.compile(""),
