@@ -21,7 +21,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from langchain.agents.middleware.types import ModelRequest, ModelResponse
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
@@ -59,7 +58,10 @@ class HashEmbeddings(Embeddings):
 
     def embed_query(self, text: str) -> list[float]:
         seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-        return [float(x) for x in np.random.default_rng(seed).standard_normal(384)]
+        vector = [0.0] * 384
+        for shift in range(0, 48, 12):
+            vector[(seed >> shift) % 384] += 1.0
+        return vector
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         return [self.embed_query(text) for text in texts]

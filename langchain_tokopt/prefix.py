@@ -18,7 +18,7 @@ from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.identity import model_identity
 from langchain_tokopt.rates import MILLION, Rates
 from langchain_tokopt.tokens import TokenCounter, sent_tools
-from langchain_tokopt.wire import digest, message_digest
+from langchain_tokopt.wire import digest
 
 if TYPE_CHECKING:
     from langchain.agents.middleware.types import ModelRequest
@@ -51,9 +51,7 @@ def segments(request: ModelRequest[Any], counter: TokenCounter) -> tuple[Segment
         parts.append(Segment(counter.schema(tool).digest, counter.tool(tool, model) + added))
         added = 0
     first = [] if request.system_message is None else [request.system_message]
-    for message in (*first, *request.messages):
-        seen = message_digest(message)
-        parts.append(Segment(seen, counter.message(message, model, known_digest=seen)))
+    parts.extend(Segment(*counter.weighed(message, model)) for message in (*first, *request.messages))
     return tuple(parts)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import re
+import weakref
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
@@ -94,6 +95,16 @@ class RequestTokens:
         return self.system + self.tools + sum(self.messages) + self.reply
 
 
+class _Weighed(NamedTuple):
+    """What a message was found to be, beside what it was then."""
+
+    message: weakref.ref[BaseMessage]
+    content: str
+    named: tuple[Any, ...]
+    digest: bytes
+    tokens: int
+
+
 class TokenCounter:
     """Counts tokens. Safe to share between threads; never raises on odd text.
 
@@ -109,6 +120,7 @@ class TokenCounter:
         self._encoders: dict[Encoding, tiktoken.Encoding | None] = {}
         self._texts: Memo[int] = Memo(limit=_MOST_REMEMBERED)
         self._messages: Memo[int] = Memo(limit=_MOST_REMEMBERED)
+        self._weighed: dict[tuple[int, str | None], _Weighed] = {}
         self._schemas = ToolSchemas()
         self._corrections = Corrections()
 
@@ -134,6 +146,28 @@ class TokenCounter:
             known = self._around(message, encoding) + self._content(message, encoding, model)
             self._messages.put(key, known)
         return known
+
+    def weighed(self, message: BaseMessage, model: str | None = None) -> tuple[bytes, int]:
+        """Digest (`wire.message_digest`) and tokens of a message.
+
+        For a message of plain text and without tool calls both are remembered with the object, as long as what the
+        provider sees of it stays what it was: a long history then costs next to nothing from call to call.
+        """
+        parts = message.__dict__
+        content = parts["content"]
+        if not isinstance(content, str) or parts.get("tool_calls") or parts.get("invalid_tool_calls"):
+            digest = message_digest(message)
+            return digest, self.message(message, model, known_digest=digest)
+        named = (parts.get("name"), parts.get("tool_call_id"), parts.get("status"), parts.get("role"))
+        known = self._weighed.get((id(message), model))
+        if known is not None and known.message() is message and known.content is content and known.named == named:
+            return known.digest, known.tokens
+        digest = message_digest(message)
+        tokens = self.message(message, model, known_digest=digest)
+        if len(self._weighed) >= _MOST_REMEMBERED:
+            self._weighed = {}
+        self._weighed[id(message), model] = _Weighed(weakref.ref(message), content, named, digest, tokens)
+        return digest, tokens
 
     def messages(self, messages: Sequence[BaseMessage], model: str | None = None, *, corrected: bool = False) -> int:
         """Tokens of several messages."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from langchain_tokopt.estimate import estimate
 from langchain_tokopt.tokens import PER_MESSAGE, PER_TOOL_CALL, PER_TOOL_RESULT, TokenCounter
+from langchain_tokopt.wire import message_digest
 from tests.fakes import ScriptedModel
 
 CLAUDE = "claude-sonnet-4-5"
@@ -349,3 +350,26 @@ def test_tool_made_anew_for_each_call_counts_the_same(counter: TokenCounter) -> 
     shapes: list[Any] = [{"name": "a", "input_schema": {"type": "object"}} for _ in range(5)]
     assert len({counter.tool(copy, CLAUDE) for copy in copies}) == 1
     assert len({counter.tool(shape, CLAUDE) for shape in shapes}) == 1
+
+
+def test_what_is_remembered_with_a_message_is_forgotten_when_the_message_changes() -> None:
+    counter = TokenCounter()
+    message = ToolMessage("one", tool_call_id="a", name="n")
+    first = counter.weighed(message)
+    assert counter.weighed(message) == first == counter.weighed(message.model_copy())
+    for name, value in (("content", "one two three"), ("name", "m"), ("tool_call_id", "b"), ("status", "error")):
+        before = counter.weighed(message)
+        setattr(message, name, value)
+        after = counter.weighed(message)
+        assert after[0] != before[0], name
+        assert after == (message_digest(message), counter.message(message))
+
+
+def test_a_message_with_tool_calls_is_weighed_anew_each_time() -> None:
+    counter = TokenCounter()
+    message = AIMessage("", tool_calls=[{"name": "f", "args": {"x": 1}, "id": "c"}])
+    before = counter.weighed(message)
+    message.tool_calls[0]["args"]["x"] = "something much longer"
+    after = counter.weighed(message)
+    assert after[0] != before[0]
+    assert after[1] > before[1]
