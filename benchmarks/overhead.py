@@ -150,15 +150,14 @@ def _around(wrap: Callable[..., Any], inner: Callable[..., Any]) -> Callable[[Mo
 
 
 def requests(counter: TokenCounter, tokens: int, count: int, calls: int, seed: int) -> list[ModelRequest[Any]]:
-    """Successive turns of one conversation; each asks something new, so the cache cannot answer."""
+    """Turns of a conversation of that length; each asks something new, so the cache cannot answer."""
     rng = random.Random(seed)
     past, bound, model = history(rng, counter, tokens), tools(rng, count), AtOnce()
     system = SystemMessage(words(rng, 200))
     made: list[ModelRequest[Any]] = []
     for number in range(calls):
-        past = [*past, HumanMessage(f"{words(rng, 12)} {number}", id=f"q{number}")]
-        made.append(ModelRequest(model=model, messages=past, system_message=system, tools=list(bound)))
-        past = [*past, AIMessage(words(rng, 20), id=f"r{number}")]
+        question = HumanMessage(f"{words(rng, 12)} {number}", id=f"q{number}")
+        made.append(ModelRequest(model=model, messages=[*past, question], system_message=system, tools=list(bound)))
     return made
 
 

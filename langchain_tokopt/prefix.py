@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # One unit of money for a million tokens: for models whose price is not known.
 _TOKENS_ONLY: Final = Rates(input=Decimal(1), output=Decimal(1))
+_KEPT: Final = "_tokopt_segments"
 _HOUR: Final = 3600.0
 _DAY: Final = 86_400.0
 
@@ -44,14 +45,22 @@ def segments(request: ModelRequest[Any], counter: TokenCounter) -> tuple[Segment
     segments are the messages. The tokens add up to those of `counter.request(request)` but for the few that begin the
     answer. Digests do not depend on message ids, usage or response metadata, nor on marks for the provider's cache.
     """
+    seen = (counter, request.messages, request.tools, request.system_message, request.response_format)
+    sizes = (len(request.messages), len(request.tools))
+    kept = vars(request).get(_KEPT)
+    if kept is not None and kept[1] == sizes and all(a is b for a, b in zip(kept[0], seen, strict=True)):
+        found: tuple[Segment, ...] = kept[2]
+        return found
     model = model_identity(request.model, request.model_settings).name
-    parts = []
+    parts: list[Segment] = []
     added = counter.tool_prompt(model, tool_choice=request.tool_choice)  # once, with the first tool
     for tool in sent_tools(request):
         parts.append(Segment(counter.schema(tool).digest, counter.tool(tool, model) + added))
         added = 0
     first = [] if request.system_message is None else [request.system_message]
     parts.extend(Segment(*counter.weighed(message, model)) for message in (*first, *request.messages))
+    # Several parts ask about one request. A request is not changed but replaced, and what is kept goes with it.
+    vars(request)[_KEPT] = (seen, sizes, tuple(parts))
     return tuple(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
 from langchain_tokopt.prefix import Segment, split
 from langchain_tokopt.pricing import MILLION, Rates
@@ -48,6 +49,7 @@ class Worth:
         return f"{few} {self.unit} a thread with some tools, {full} with all ({self.share:.0%})"
 
 
+@lru_cache(maxsize=512)
 def worth(
     *, everything: int, core: int, picked: int, system: int, asked: int, rates: Rates | None, calls: int, searches: bool
 ) -> Worth:
