@@ -9,7 +9,7 @@ from typing import Any
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.pricing import Pricing, Rates
 
-OPENAI, ANTHROPIC = "gpt-5-mini", "claude-sonnet-4-5"
+OPENAI, ANTHROPIC = "gpt-5-mini", "claude-sonnet-5"
 # As langchain-anthropic's AnthropicPromptCachingMiddleware asks for it.
 _ASK_FOR_CACHING: Mapping[str, Any] = {"cache_control": {"type": "ephemeral", "ttl": "5m"}}
 UNCACHED = f"{OPENAI}-without-prompt-cache"
