@@ -97,6 +97,13 @@ def demo(
             _write(html, page(outcome))
 
 
+def _utc(at: float | None) -> str | None:
+    """A Unix time as people and programs read it."""
+    from datetime import datetime, timezone
+
+    return None if at is None else datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="seconds")
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """What a part has to say is in the figures; lines in between would break the progress bar."""
@@ -198,7 +205,8 @@ def _status(db: str | None, data_dir: Path | None) -> dict[str, Any]:
     telemetry = Telemetry(database=database)
     try:
         told = telemetry.report()
-        found |= {"database": database.url, "events": told.events, "first": told.first, "last": told.last}
+        found |= {"database": database.url, "events": told.events}
+        found |= {"first": _utc(told.first), "last": _utc(told.last)}
     finally:
         telemetry.close()
         database.close()

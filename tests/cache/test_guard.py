@@ -27,7 +27,7 @@ from langchain_tokopt.cache.guard import difference, needs_context
         ("define 'mean' for me", "define 'mode' for me", "quoted text"),
         ("what is the capital of France", "what is the capital of Spain", "names"),
         ("write to anna@example.org", "write to emma@example.org", "names"),
-        ("delete /tmp/alpha", "delete /tmp/beta", "names"),
+        ("delete /srv/alpha", "delete /srv/beta", "names"),
         ("what does get_user do", "what does get_group do", "names"),
     ],
 )

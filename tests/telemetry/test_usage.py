@@ -278,7 +278,9 @@ def test_it_tells_the_telemetry_that_it_is_given() -> None:
 
 
 async def test_without_anybody_to_tell_it_is_silent() -> None:
-    await invoke(agent(ScriptedModel(), UsageMiddleware()), ask(), {})
+    model = ScriptedModel()
+    await invoke(agent(model, UsageMiddleware()), ask(), {})
+    assert len(model.calls) == 1
 
 
 # --- the repeated prefix ---------------------------------------------------------------------------------------------
