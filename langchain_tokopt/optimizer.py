@@ -106,8 +106,9 @@ class TokenOptimizer:
         self.database = _database(data_dir, database)
         self.embeddings = MemoEmbeddings(embeddings)
         self.telemetry = Telemetry(database=self.database, pricing=self.pricing, counter=self.counter)
+        self._own_database = not isinstance(database, Database)
         if self.database.persistent:
-            self.telemetry.open()
+            self._open()
         off = mode == "off"
         self.cache = None if off else _part(cache, SemanticCache)
         self.tools = None if off else _part(tools, ToolSelection)
@@ -123,18 +124,29 @@ class TokenOptimizer:
         if self.budget:
             self.budget.attach(database=self.database, counter=self.counter, pricing=self.pricing)
         self._id = uuid.uuid4().hex
-        self._own_database = not isinstance(database, Database)
         self.middleware: list[FlowMiddleware] = self._flows(escape_hatch=True)
         self.callback = UsageCallback(self.telemetry)
-        self.llm_cache = SemanticLLMCache(self.cache) if self.cache else None
+        self.llm_cache = SemanticLLMCache(self.cache, sink=self.telemetry, mode=self._part_mode) if self.cache else None
+
+    def _open(self) -> None:
+        try:
+            self.telemetry.open()
+        except StoreError:
+            if self._own_database:
+                self.database.close()
+            raise
+
+    @property
+    def _part_mode(self) -> Mode:
+        return "shadow" if self.mode == "shadow" else "optimize"
 
     @classmethod
     def preset(cls, preset: Preset, /, **overrides: Any) -> TokenOptimizer:
         """An optimiser with settings for a purpose; `overrides` are arguments of `TokenOptimizer` and win.
 
         "minimal": only what cannot change an answer (lossless history). "standard": the defaults. "aggressive": a
-        looser cache and fewer tools. "adaptive": strict at first; every part that turns out to cost more than it
-        saves is set aside.
+        looser cache and fewer tools. "adaptive": a stricter cache; tools and history are set aside while they cost
+        more than they save.
 
         Raises:
             ConfigurationError: There is no such preset.
@@ -145,7 +157,7 @@ class TokenOptimizer:
 
     def _flows(self, *, escape_hatch: bool) -> list[FlowMiddleware]:
         """The parts that are on, outermost first."""
-        mode: Mode = "shadow" if self.mode == "shadow" else "optimize"
+        mode = self._part_mode
         sink: Sink = self.savings_guard.watching(self.telemetry) if self.savings_guard else self.telemetry
         flows: list[FlowMiddleware] = []
         if self.cache:

@@ -34,6 +34,15 @@ class WeightedMemo(Generic[Value]):
             self._entries.move_to_end(key)
             return found[0]
 
+    def take(self, key: Hashable) -> Value | None:
+        """The value, which is forgotten here: it is the caller's own to change."""
+        with self._lock:
+            found = self._entries.pop(key, None)
+            if found is None:
+                return None
+            self._weight -= found[1]
+            return found[0]
+
     def put(self, key: Hashable, value: Value, weight: int = 1) -> None:
         """Remember `value`, which weighs `weight`."""
         with self._lock:
@@ -53,6 +62,11 @@ class WeightedMemo(Generic[Value]):
         with self._lock:
             self._entries.clear()
             self._weight = 0
+
+    @property
+    def weight(self) -> int:
+        """What all values weigh together."""
+        return self._weight
 
     def __len__(self) -> int:
         return len(self._entries)

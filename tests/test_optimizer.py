@@ -153,6 +153,15 @@ def test_langchains_cache_hook_serves_a_repeated_prompt() -> None:
     assert TokenOptimizer.preset("minimal").llm_cache is None
 
 
+@pytest.mark.parametrize(("mode", "answers"), [("optimize", ["first", "first"]), ("shadow", ["first", "second"])])
+def test_the_cache_hook_is_on_record_and_serves_nothing_in_shadow(mode: Any, answers: list[str]) -> None:
+    with optimizer(mode=mode) as tokopt:
+        model = ScriptedModel(responses=["first", "second"], cache=tokopt.llm_cache)
+        assert [model.invoke("What is the capital of Norway?").text for _ in range(2)] == answers
+        looks = [e for e in tokopt.telemetry.events() if isinstance(e, CacheLookup)]
+    assert [(look.outcome, look.mode) for look in looks] == [("miss", mode), ("exact", mode)]
+
+
 def test_two_optimisers_in_one_agent_need_names() -> None:
     with optimizer(name="one") as one, optimizer(name="two") as two:
         create_agent(ScriptedModel(), middleware=[*one.middleware, *two.middleware])

@@ -29,3 +29,15 @@ def test_replacing_a_value_counts_its_weight_once() -> None:
     assert (memo.get("a"), memo.get("b")) == (4, 9)
     memo.clear()
     assert len(memo) == 0
+
+
+def test_what_is_taken_is_gone_and_weighs_nothing() -> None:
+    memo: WeightedMemo[str] = WeightedMemo(weight_limit=10)
+    memo.put("a", "A", 4)
+    assert (memo.take("a"), memo.take("a"), memo.get("a"), memo.weight) == ("A", None, None, 0)
+
+
+def test_without_room_nothing_is_kept() -> None:
+    memo: WeightedMemo[str] = WeightedMemo(weight_limit=0)
+    memo.put("a", "A", 1)
+    assert (memo.get("a"), len(memo), memo.weight) == (None, 0, 0)

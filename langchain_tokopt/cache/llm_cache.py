@@ -25,7 +25,7 @@ from langchain_tokopt.cache.semantic import SemanticCache
 from langchain_tokopt.cache.store import AnswerStore, Found
 from langchain_tokopt.caller import active_config
 from langchain_tokopt.errors import ConfigurationError
-from langchain_tokopt.events import CacheLookup, NullSink, Sink, Who, who
+from langchain_tokopt.events import CacheLookup, Mode, NullSink, ShadowSink, Sink, Who, who
 from langchain_tokopt.flow import in_thread
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class SemanticLLMCache(BaseCache):
             without one all share. Needed if `cache` has a tenant function: that reads a request, and here is none.
         semantic_plain: Compare plain prompts (of an `LLM`, not a chat model) by meaning, too.
         sink: Is told of every look into the cache (`CacheLookup`).
+        mode: "optimize", or "shadow" to look, record and store, and serve nothing.
     """
 
     def __init__(
@@ -80,7 +81,10 @@ class SemanticLLMCache(BaseCache):
         tenant: Callable[[], str | None] | None = None,
         semantic_plain: bool = False,
         sink: Sink | None = None,
+        mode: Mode = "optimize",
     ) -> None:
+        if mode not in ("optimize", "shadow"):
+            raise ConfigurationError("mode", mode, 'use "optimize" or "shadow"')
         if cache is not None and not isinstance(cache, SemanticCache):
             raise ConfigurationError("cache", cache, "pass a SemanticCache")
         if tenant is not None and not callable(tenant):
@@ -88,7 +92,9 @@ class SemanticLLMCache(BaseCache):
         self.cache = cache if cache is not None else SemanticCache()
         self._tenant = tenant
         self._semantic_plain = semantic_plain
-        self._sink: Sink = sink if sink is not None else NullSink()
+        self._mode = mode
+        told: Sink = sink if sink is not None else NullSink()
+        self._sink: Sink = ShadowSink(told) if mode == "shadow" else told
         self._store: AnswerStore | None = None
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -119,7 +125,7 @@ class SemanticLLMCache(BaseCache):
         except Exception as error:  # LangChain lets a cache's errors reach the user
             self._failed("lookup", error)
             return None
-        return generations
+        return None if self._mode == "shadow" else generations
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Store the generations; tool calls, incomplete and empty answers are left out."""

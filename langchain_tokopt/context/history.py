@@ -18,12 +18,12 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from langchain_tokopt.context.ingest import Ingest, ShownResult, ToolResult, replay, shorten
-from langchain_tokopt.context.remembered import Remembered
 from langchain_tokopt.context.repeats import ShownLines
 from langchain_tokopt.context.validate import only_results_changed, problem
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.pricing import Pricing
 from langchain_tokopt.tokens import TokenCounter
+from langchain_tokopt.weighted_memo import WeightedMemo
 
 log = logging.getLogger("langchain_tokopt")
 
@@ -90,9 +90,9 @@ class HistoryCompression:
         self.active = lossless and (dedupe or json or whitespace)
         self._counter = counter
         self._pricing = pricing
-        self._results: Remembered[ShownResult] = Remembered(REMEMBERED_CHARACTERS if remember else 0)
+        self._results: WeightedMemo[ShownResult] = WeightedMemo(weight_limit=REMEMBERED_CHARACTERS if remember else 0)
         # By its last result, a history's lines. Whoever makes it longer takes them, and keeps them under the new key.
-        self._lines: Remembered[ShownLines] = Remembered(REMEMBERED_LINES if remember else 0)
+        self._lines: WeightedMemo[ShownLines] = WeightedMemo(weight_limit=REMEMBERED_LINES if remember else 0)
         self._reported: set[str] = set()
         self._lock = threading.Lock()
 

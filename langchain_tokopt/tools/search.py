@@ -41,11 +41,6 @@ def searcher_name(taken: Collection[str]) -> str:
     return f"{NAMES[0]}_{number}"
 
 
-def is_searcher_name(name: str) -> bool:
-    """Whether `searcher_name` could have given this name."""
-    return name in NAMES or re.fullmatch(rf"{NAMES[0]}_\d+", name) is not None
-
-
 def search_tool(name: str, look: Callable[[str, int], tuple[str, dict[str, list[str]]]]) -> BaseTool:
     """A tool that answers with what `look(query, k)` gives: a text for the model, and an artifact."""
 

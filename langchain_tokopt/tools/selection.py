@@ -203,11 +203,6 @@ class ToolSelection:
             problems=() if self._encoder is None else self._encoder.problems(),
         )
 
-    def bound_for(self, tools: Sequence[Any], messages: Sequence[BaseMessage]) -> tuple[ToolIndex, list[str]]:
-        """The index over `tools`, and the names that are bound in a narrowed thread with these messages."""
-        registry = self._registry(tools)
-        return registry.index, self._plan(registry, tools, messages, escape_hatch=True).names
-
     def _registry(self, tools: Sequence[Any]) -> Registry:
         # The same objects are the same tools: told at once, however many there are. Copies are compared.
         objects = tuple(map(id, tools))

@@ -4,7 +4,7 @@ import pytest
 from langchain_core.messages import ToolMessage
 
 from langchain_tokopt.tools import ToolIndex
-from langchain_tokopt.tools.search import find, found_in, is_searcher_name, search_tool, searcher_name
+from langchain_tokopt.tools.search import find, found_in, search_tool, searcher_name
 from tests.tools.toolbox import openai_dict, tool, toolbox
 
 INDEX = ToolIndex(toolbox())
@@ -61,8 +61,6 @@ def test_the_search_tool_has_a_name_of_its_own() -> None:
     taken = {"search_tools", "find_tools", "search_more_tools"}
     assert searcher_name(taken) == "search_tools_2"
     assert searcher_name({*taken, "search_tools_2"}) == "search_tools_3"
-    assert is_searcher_name("search_tools_3")
-    assert not is_searcher_name("search_files")
 
 
 def test_the_search_tool_runs_by_itself() -> None:
