@@ -10,22 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_tokopt.cache.decision.verdict import Neighbour
 from langchain_tokopt.vectors import VectorIndex
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from langchain_tokopt.cache.entries import ScopeState
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A stored question that was found near another. `revision`: of its entry."""
-
-    id: int
-    text: str
-    revision: int
-    similarity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +73,14 @@ class Replica:
             self._scope_id = state.id
             self._revision = state.revision
 
-    def nearest(self, vector: NDArray[np.float32], k: int, now: float) -> list[Question]:
+    def nearest(self, vector: NDArray[np.float32], k: int, now: float) -> list[Neighbour]:
         """At most `k` questions that have not expired, nearest first."""
         index, known = self._index, self._known
         found = []
         for key, similarity in index.search(vector, k):
             fact = known.get(key)
             if fact is not None and (fact.expires_at is None or fact.expires_at > now):
-                found.append(Question(key, fact.text, fact.revision, similarity))
+                found.append(Neighbour(key, fact.revision, fact.text, similarity, answer=key))
         return found
 
 

@@ -17,6 +17,7 @@ from langchain_core.messages import ToolMessage
 from langchain_core.messages.ai import UsageMetadata
 
 from langchain_tokopt.cache.answers import UnreadableError, pack, unpack, usage_of
+from langchain_tokopt.cache.decision import Threshold
 from langchain_tokopt.cache.fingerprint import digest
 from langchain_tokopt.cache.flights import Flights
 from langchain_tokopt.cache.key import Bypass, CacheKey, KeyRules, owner_of
@@ -270,7 +271,7 @@ class SemanticCache:
             self._resources.database(self._clock),
             self._resources.embeddings(),
             kind=kind,
-            threshold=self.threshold,
+            decider=Threshold(self.threshold),
             max_entries=self.max_entries,
             max_scopes=self._max_scopes,
             clock=self._clock,

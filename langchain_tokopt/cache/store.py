@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
+from langchain_tokopt.cache.decision import Decider, Verdict
 from langchain_tokopt.cache.entries import Entries, Entry, NewEntry, ScopeState
-from langchain_tokopt.cache.guard import difference
 from langchain_tokopt.cache.replica import Replica, Replicas
 from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
@@ -24,7 +24,7 @@ from langchain_tokopt.weighted_memo import WeightedMemo
 
 log = logging.getLogger("langchain_tokopt")
 
-_NEIGHBOURS = 8  # how many near questions are looked at before the guard has refused enough
+_NEIGHBOURS = 10  # how many near questions are looked at
 _TOUCHES = 64  # uses that are noted together: one write for many hits
 _PAYLOAD_CHARACTERS = 4_000_000  # of hot answers kept in memory
 _RECOUNT = 64  # entries stored by this process before it counts again what others stored
@@ -32,12 +32,16 @@ _RECOUNT = 64  # entries stored by this process before it counts again what othe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a look brought. `entry` is `None` for a miss; `similarity` is then that of the nearest question, if any."""
+    """What a look brought. `entry` is `None` for a miss; `similarity` is then that of the nearest question, if any.
+
+    `verdict`: what was decided about the neighbours, `None` where none were looked at.
+    """
 
     entry: Entry | None = None
     how: Literal["exact", "semantic", "miss"] = "miss"
     similarity: float | None = None
     reason: str | None = None
+    verdict: Verdict | None = None
 
 
 class AnswerStore:
@@ -47,7 +51,7 @@ class AnswerStore:
         database: Where the answers are.
         embeddings: Embeds the questions. If its model is missing, only exact questions are found; this is logged once.
         kind: Which cache this is; kinds never see each other's entries.
-        threshold: Cosine similarity from which a question counts as the same, in (0, 1].
+        decider: Says which neighbour's answer may be given.
         max_entries: How many answers of this kind the database keeps; the least recently used go first.
         max_scopes: How many scopes this process keeps in memory.
         clock: Unix time in seconds.
@@ -59,7 +63,7 @@ class AnswerStore:
         embeddings: MemoEmbeddings,
         *,
         kind: str,
-        threshold: float,
+        decider: Decider,
         max_entries: int,
         max_scopes: int,
         clock: Callable[[], float],
@@ -67,7 +71,7 @@ class AnswerStore:
         self.entries = Entries(database, kind=kind)
         self._database = database
         self._embeddings = embeddings
-        self._threshold = threshold
+        self._decider = decider
         self._max_entries = max_entries
         self._clock = clock
         self._replicas = Replicas(max_scopes)
@@ -113,21 +117,16 @@ class AnswerStore:
         return replica
 
     def _nearest(self, replica: Replica, question: str, vector: np.ndarray, now: float) -> Found:
-        best: float | None = None
-        refused: str | None = None
-        for near in replica.nearest(vector, _NEIGHBOURS, now):
-            best = near.similarity if best is None else best
-            if near.similarity < self._threshold:
-                break
-            differs = difference(question, near.text)
-            if differs is not None:
-                refused = refused or f"the nearest question differs in {differs}"
-                continue
-            entry = self._read(near.id, near.revision)
+        near = replica.nearest(vector, _NEIGHBOURS, now)
+        verdict = self._decider.decide(question, vector, near)
+        chosen = verdict.neighbour
+        if chosen is not None and verdict.serve:
+            entry = self._read(chosen.id, chosen.revision)
             if entry is not None:
-                self._touch(near.id, now)
-                return Found(entry=entry, how="semantic", similarity=near.similarity)
-        return Found(similarity=best, reason=refused or ("nothing similar" if best is not None else "nothing stored"))
+                self._touch(chosen.id, now)
+                return Found(entry=entry, how="semantic", similarity=chosen.similarity, verdict=verdict)
+        best = near[0].similarity if near else None
+        return Found(similarity=best, reason=verdict.reason or "removed in the meantime", verdict=verdict)
 
     def _read(self, entry_id: int, revision: int) -> Entry | None:
         """The entry at this revision. One from memory is as good: any change would have made a new revision."""

@@ -11,6 +11,7 @@ import pytest
 from langchain_core.embeddings import Embeddings
 from sqlalchemy import text
 
+from langchain_tokopt.cache.decision import Threshold
 from langchain_tokopt.cache.key import text_digest
 from langchain_tokopt.cache.store import AnswerStore, Found
 from langchain_tokopt.database import Database
@@ -47,9 +48,14 @@ def clock() -> FakeClock:
 
 
 def open_store(
-    database: Database, clock: FakeClock, embeddings: Embeddings | None = None, **settings: Any
+    database: Database,
+    clock: FakeClock,
+    embeddings: Embeddings | None = None,
+    *,
+    threshold: float = 0.97,
+    **settings: Any,
 ) -> AnswerStore:
-    given = {"kind": "agent", "threshold": 0.97, "max_entries": 100, "max_scopes": 10, **settings}
+    given = {"kind": "agent", "decider": Threshold(threshold), "max_entries": 100, "max_scopes": 10, **settings}
     return AnswerStore(database, MemoEmbeddings(embeddings or TableEmbeddings(TABLE)), clock=clock, **given)
 
 
