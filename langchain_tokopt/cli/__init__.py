@@ -1,0 +1,42 @@
+"""The command line, `tokopt`: one file for each command or group of commands.
+
+Each of these files imports no more than `typer` at its top; what a command needs is imported inside it, so that
+`tokopt --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from langchain_tokopt.cli.demo import demo
+from langchain_tokopt.cli.report import report
+from langchain_tokopt.cli.status import status
+
+app = typer.Typer(
+    help="Spend fewer tokens and less money with LangChain agents.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(demo)
+app.command()(report)
+app.command()(status)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from langchain_tokopt import __version__
+
+        typer.echo(f"langchain-tokopt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Spend fewer tokens and less money with LangChain agents."""
