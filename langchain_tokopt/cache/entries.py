@@ -1,51 +1,32 @@
-"""The cache's rows in the database: scopes, each with a revision that grows with every change, and their entries.
-
-A removed entry stays for a while as an empty row that is no longer alive, so that other processes, which follow a
-scope by its revision, learn of it. `purged` is the highest revision of the rows that are gone for good: who has seen
-less reads the scope anew.
-"""
+"""Reads and writes the cache's entries. An entry never changes its answer: a new one is a new entry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy import bindparam, text
+
+from langchain_tokopt.cache.schema import STEPS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from langchain_tokopt.database import Database
 
-_TOMBSTONE_SECONDS = 600.0
-_TYPES = {
-    "sqlite": {"key": "INTEGER PRIMARY KEY AUTOINCREMENT", "bytes": "BLOB"},
-    "postgresql": {"key": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "bytes": "BYTEA"},
-}
+Source: TypeAlias = Literal["model", "import", "audit", "prefetch"]
 
 
-def _create_tables(connection: Connection) -> None:
-    types = _TYPES[connection.dialect.name]
-    for statement in (
-        f"""CREATE TABLE tokopt_cache_scopes (
-            id {types["key"]}, kind VARCHAR(16) NOT NULL, scope VARCHAR(64) NOT NULL UNIQUE,
-            owner VARCHAR(64) NOT NULL, revision BIGINT NOT NULL, purged BIGINT NOT NULL)""",
-        "CREATE INDEX tokopt_cache_owner ON tokopt_cache_scopes (kind, owner)",
-        f"""CREATE TABLE tokopt_cache_entries (
-            id {types["key"]}, scope_id BIGINT NOT NULL REFERENCES tokopt_cache_scopes (id), kind VARCHAR(16) NOT NULL,
-            exact VARCHAR(64) NOT NULL, revision BIGINT NOT NULL, alive INTEGER NOT NULL, question TEXT NOT NULL,
-            vector {types["bytes"]}, embedder VARCHAR(255), payload TEXT NOT NULL, spent TEXT, tags TEXT NOT NULL,
-            created_at DOUBLE PRECISION NOT NULL, expires_at DOUBLE PRECISION, used_at DOUBLE PRECISION NOT NULL,
-            hits BIGINT NOT NULL, UNIQUE (scope_id, exact))""",
-        "CREATE INDEX tokopt_cache_changes ON tokopt_cache_entries (scope_id, revision)",
-        "CREATE INDEX tokopt_cache_lru ON tokopt_cache_entries (kind, alive, used_at)",
-        "CREATE INDEX tokopt_cache_expiry ON tokopt_cache_entries (expires_at)",
-    ):
-        connection.execute(text(statement))
+def with_ids(statement: str) -> Any:
+    """The statement, with a list for its parameter `ids`."""
+    return text(statement).bindparams(bindparam("ids", expanding=True))
 
 
-_STEPS: Sequence[Callable[[Connection], None]] = (_create_tables,)
+def batches(values: list[Any], size: int = 500) -> Iterator[list[Any]]:
+    """The values in portions; a statement takes a limited number of parameters."""
+    return (values[start : start + size] for start in range(0, len(values), size))
+
 
 _FIND = text(
     """SELECT s.id, s.revision, s.purged, e.id, e.revision, e.payload, e.spent FROM tokopt_cache_scopes s
@@ -54,37 +35,33 @@ _FIND = text(
 )
 _SCOPE = text("SELECT id, revision, purged FROM tokopt_cache_scopes WHERE scope = :scope")
 _CHANGES = text(
-    """SELECT id, alive, question, vector, embedder, expires_at, revision FROM tokopt_cache_entries
-    WHERE scope_id = :scope_id AND revision > :seen ORDER BY revision"""
+    """SELECT id, alive, question, vector, embedder, expires_at, revision, COALESCE(answer, id)
+    FROM tokopt_cache_entries WHERE scope_id = :scope_id AND revision > :seen ORDER BY revision"""
 )
 _READ = text("SELECT payload, spent FROM tokopt_cache_entries WHERE id = :id AND revision = :revision AND alive = 1")
 _OPEN_SCOPE = text(
-    """INSERT INTO tokopt_cache_scopes (kind, scope, owner, revision, purged) VALUES (:kind, :scope, :owner, 1, 0)
-    ON CONFLICT (scope) DO UPDATE SET revision = tokopt_cache_scopes.revision + 1"""
+    """INSERT INTO tokopt_cache_scopes (kind, scope, owner, revision, purged) VALUES (:kind, :scope, :owner, 0, 0)
+    ON CONFLICT (scope) DO NOTHING"""
 )
+_BY_NAME = with_ids("SELECT id, scope FROM tokopt_cache_scopes WHERE scope IN :ids")
+_NEXT_REVISION = text("UPDATE tokopt_cache_scopes SET revision = revision + 1 WHERE id = :id RETURNING revision")
 _PUT = text(
     """INSERT INTO tokopt_cache_entries (scope_id, kind, exact, revision, alive, question, vector, embedder, payload,
-    spent, tags, created_at, expires_at, used_at, hits) VALUES (:scope_id, :kind, :exact, :revision, 1, :question,
-    :vector, :embedder, :payload, :spent, :tags, :now, :expires_at, :now, 0) ON CONFLICT (scope_id, exact) DO UPDATE SET
-    revision = excluded.revision, alive = 1, question = excluded.question, vector = excluded.vector,
-    embedder = excluded.embedder, payload = excluded.payload, spent = excluded.spent, tags = excluded.tags,
-    created_at = excluded.created_at, expires_at = excluded.expires_at, used_at = excluded.used_at, hits = 0"""
+    spent, tags, created_at, expires_at, used_at, hits, answer, bytes, value, source) VALUES (:scope_id, :kind, :exact,
+    :revision, 1, :question, :vector, :embedder, :payload, :spent, :tags, :now, :expires_at, :now, 0, :answer, :bytes,
+    :value, :source) RETURNING id"""
 )
 _TOUCH = text(
     """UPDATE tokopt_cache_entries SET hits = hits + :hits,
     used_at = CASE WHEN used_at < :at THEN :at ELSE used_at END WHERE id = :id AND alive = 1"""
 )
+_FREE = with_ids("SELECT id FROM tokopt_cache_entries WHERE id IN :ids AND alive = 1 FOR UPDATE SKIP LOCKED")
 _COUNT = text("SELECT COUNT(*) FROM tokopt_cache_entries WHERE kind = :kind AND alive = 1")
-_OLDEST = text(
-    """SELECT id FROM tokopt_cache_entries WHERE kind = :kind AND alive = 1 ORDER BY used_at, id LIMIT :count"""
-)
-_EXPIRED = text("SELECT id FROM tokopt_cache_entries WHERE expires_at <= :now AND alive = 1 AND kind = :kind LIMIT 500")
-_BURY = """UPDATE tokopt_cache_entries SET alive = 0, question = '', vector = NULL, payload = '', spent = NULL,
-    tags = '', expires_at = NULL, used_at = :now, revision = (SELECT s.revision FROM tokopt_cache_scopes s
-    WHERE s.id = tokopt_cache_entries.scope_id) WHERE id IN :ids"""
-_DEAD = "FROM tokopt_cache_entries WHERE kind = :kind AND alive = 0 AND used_at < :before"
-_TAGGED = """SELECT e.id FROM tokopt_cache_entries e JOIN tokopt_cache_scopes s ON s.id = e.scope_id
-    WHERE e.kind = :kind AND e.alive = 1 AND e.tags LIKE :tag ESCAPE '!'"""
+_SIZE = text("SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM tokopt_cache_entries WHERE kind = :kind AND alive = 1")
+# A dead entry gives the name of its question free.
+BURIED = """UPDATE tokopt_cache_entries SET alive = 0, exact = '#' || id, question = '', vector = NULL, payload = '',
+    spent = NULL, tags = '', expires_at = NULL, used_at = :now, bytes = 0, value = NULL"""
+_REPLACE = text(BURIED + ", revision = :revision WHERE scope_id = :scope_id AND exact = :exact")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +85,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEntry:
-    """What is stored. `vector`: float32 bytes, `None` for an entry that is found by its exact text only."""
+    """What is stored.
+
+    Attributes:
+        vector: float32 bytes, `None` for an entry that is found by its exact text only.
+        answer: The number of the group of entries with the same answer, that is the id of its first entry; `None` for
+            an answer of its own.
+        value_nano_usd: What one hit saves, `None` if that is not known.
+        source: Who gave the answer.
+    """
 
     scope: str
     owner: str
@@ -120,6 +105,16 @@ class NewEntry:
     spent: str | None = None
     tags: tuple[str, ...] = ()
     expires_at: float | None = None
+    answer: int | None = None
+    value_nano_usd: int | None = None
+    source: Source = "model"
+
+    @property
+    def size(self) -> int:
+        """Bytes of payload, question and vector together."""
+        # Lone surrogates are the store's to deal with; here they only must not raise.
+        texts = sum(len(part.encode("utf-8", "surrogatepass")) for part in (self.payload, self.question))
+        return texts + (len(self.vector) if self.vector is not None else 0)
 
 
 class Entries:
@@ -129,10 +124,9 @@ class Entries:
     """
 
     def __init__(self, database: Database, *, kind: str) -> None:
-        database.migrate("cache", _STEPS)
+        database.migrate("cache", STEPS)
         self.database = database
         self.kind = kind
-        self._for_update = " FOR UPDATE" if database.dialect == "postgresql" else ""
 
     def find(self, scope: str, exact: str, now: float) -> tuple[ScopeState | None, Entry | None]:
         """The scope's state and the entry with this exact text, each `None` if there is none."""
@@ -147,7 +141,7 @@ class Entries:
         return ScopeState(*row) if row is not None else None
 
     def changes(self, connection: Connection, scope_id: int, seen: int) -> Sequence[Any]:
-        """Rows `(id, alive, question, vector, embedder, expires_at, revision)` that are newer than revision `seen`."""
+        """Rows `(id, alive, question, vector, embedder, expires_at, revision, answer)` newer than revision `seen`."""
         return connection.execute(_CHANGES, {"scope_id": scope_id, "seen": seen}).all()
 
     def read(self, entry_id: int, revision: int) -> Entry | None:
@@ -156,130 +150,81 @@ class Entries:
             row = connection.execute(_READ, {"id": entry_id, "revision": revision}).first()
         return Entry(entry_id, revision, row[0], row[1]) if row is not None else None
 
-    def put(self, new: NewEntry, now: float) -> None:
-        """Store an answer; one with the same text in the same scope is replaced."""
-        with self.database.write() as connection:
-            connection.execute(_OPEN_SCOPE, {"kind": self.kind, "scope": new.scope, "owner": new.owner})
-            state = self.state(connection, new.scope)
-            assert state is not None  # noqa: S101 - written a statement ago, in this transaction
-            row = {
-                "scope_id": state.id,
-                "kind": self.kind,
-                "exact": new.exact,
-                "revision": state.revision,
-                "question": new.question,
-                "vector": new.vector,
-                "embedder": new.embedder,
-                "payload": new.payload,
-                "spent": new.spent,
-                "tags": "".join(f"|{tag}|" for tag in new.tags),
-                "expires_at": new.expires_at,
-                "now": now,
-            }
-            connection.execute(_PUT, row)
+    def put(self, new: NewEntry, now: float) -> int:
+        """The id of the new entry. One with the same text in the same scope is removed."""
+        return self.put_all([new], now)[0]
+
+    def put_all(self, news: Sequence[NewEntry], now: float) -> list[int]:
+        """The ids of the new entries, in their order; stored in one transaction, all or none."""
+        owners = {new.scope: new.owner for new in news}
+        while owners:
+            with self.database.write() as connection:
+                scopes = self._opened(connection, owners)
+                if len(scopes) == len(owners):
+                    return [self._put(connection, new, *scopes[new.scope], now) for new in news]
+            # A scope was removed between its opening and its lock: once more from the start, with no lock in hand.
+        return []
+
+    def _opened(self, connection: Connection, owners: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+        """Id and new revision of the scopes that are there, by name; locked until the end of the transaction."""
+        known = self._scope_ids(connection, owners)
+        if len(known) < len(owners):
+            # New ones in the order of their names, before any lock is taken: so that nobody waits in a circle.
+            for scope in sorted(owners.keys() - known.keys()):
+                connection.execute(_OPEN_SCOPE, {"kind": self.kind, "scope": scope, "owner": owners[scope]})
+            known = self._scope_ids(connection, owners)
+        opened = {}
+        for scope, key in sorted(known.items(), key=lambda item: item[1]):
+            revision = connection.execute(_NEXT_REVISION, {"id": key}).scalar()
+            if revision is not None:
+                opened[scope] = (key, int(revision))
+        return opened
+
+    def _scope_ids(self, connection: Connection, names: Iterable[str]) -> dict[str, int]:
+        some = (connection.execute(_BY_NAME, {"ids": part}) for part in batches(list(names)))
+        return {scope: int(key) for rows in some for key, scope in rows}
+
+    def _put(self, connection: Connection, new: NewEntry, scope_id: int, revision: int, now: float) -> int:
+        where = {"scope_id": scope_id, "exact": new.exact, "revision": revision, "now": now}
+        connection.execute(_REPLACE, where)
+        row = {
+            **where,
+            "kind": self.kind,
+            "question": new.question,
+            "vector": new.vector,
+            "embedder": new.embedder,
+            "payload": new.payload,
+            "spent": new.spent,
+            "tags": "".join(f"|{tag}|" for tag in new.tags),
+            "expires_at": new.expires_at,
+            "answer": new.answer,
+            "bytes": new.size,
+            "value": new.value_nano_usd,
+            "source": new.source,
+        }
+        return int(connection.execute(_PUT, row).scalar_one())
 
     def touch(self, used: Mapping[int, tuple[float, int]]) -> None:
-        """Note when entries were last used, and how often since the last note: id -> (time, hits)."""
+        """Note when entries were last used, and how often since the last note: id -> (time, hits).
+
+        A note never waits: on PostgreSQL entries that others write at this moment are passed over.
+        """
         rows = [{"id": key, "at": used[key][0], "hits": used[key][1]} for key in sorted(used)]
-        if rows:
+        for some in batches(rows):
             with self.database.write() as connection:
-                connection.execute(_TOUCH, rows)
+                if self.database.dialect == "postgresql":
+                    free = connection.execute(_FREE, {"ids": [row["id"] for row in some]}).scalars().all()
+                    some = [row for row in some if row["id"] in free]
+                if some:
+                    connection.execute(_TOUCH, some)
 
     def count(self) -> int:
+        """How many entries there are, whoever stored them."""
         with self.database.read() as connection:
             return int(connection.execute(_COUNT, {"kind": self.kind}).scalar_one())
 
-    # --- removal -----------------------------------------------------------------------------------------------------
-
-    def evict(self, keep: int, now: float) -> int:
-        """How many entries were removed: the expired ones, and the least recently used beyond `keep`."""
-        with self.database.write() as connection:
-            gone = self._bury(connection, self._ids(connection, _EXPIRED, {"kind": self.kind, "now": now}), now)
-            over = int(connection.execute(_COUNT, {"kind": self.kind}).scalar_one()) - keep
-            if over > 0:
-                oldest = self._ids(connection, _OLDEST, {"kind": self.kind, "count": over})
-                gone += self._bury(connection, oldest, now)
-            self._purge(connection, now)
-        return gone
-
-    def remove(self, ids: Iterable[int], now: float) -> int:
-        """How many of these entries were removed."""
-        with self.database.write() as connection:
-            return self._bury(connection, list(ids), now)
-
-    def remove_tagged(self, tag: str, owner: str | None, now: float) -> int:
-        """How many entries with this tag were removed; of one owner, or of all."""
-        plain = tag.replace("!", "!!").replace("%", "!%").replace("_", "!_")
-        where = {"kind": self.kind, "tag": f"%|{plain}|%", **({"owner": owner} if owner is not None else {})}
-        query = text(_TAGGED + (" AND s.owner = :owner" if owner is not None else ""))
-        with self.database.write() as connection:
-            return self._bury(connection, self._ids(connection, query, where), now)
-
-    def clear(self, owner: str | None = None) -> int:
-        """How many entries were removed: all of this kind, or those of one owner. Their scopes go with them."""
-        scopes = "SELECT id FROM tokopt_cache_scopes WHERE kind = :kind"
-        values = {"kind": self.kind}
-        if owner is not None:
-            scopes += " AND owner = :owner"
-            values["owner"] = owner
-        with self.database.write() as connection:
-            alive = 0
-            for some in _batches(sorted(self._ids(connection, text(scopes), values))):
-                some = self._locked(connection, "tokopt_cache_scopes", "", some)
-                query = _in("SELECT COUNT(*) FROM tokopt_cache_entries WHERE alive = 1 AND scope_id IN :ids")
-                alive += int(connection.execute(query, {"ids": some}).scalar_one())
-                connection.execute(_in("DELETE FROM tokopt_cache_entries WHERE scope_id IN :ids"), {"ids": some})
-                connection.execute(_in("DELETE FROM tokopt_cache_scopes WHERE id IN :ids"), {"ids": some})
-        return alive
-
-    def _locked(self, connection: Connection, table: str, condition: str, ids: list[int]) -> list[int]:
-        """Those of `ids` that are there, locked against other writers (on SQLite the whole database is)."""
-        query = f"SELECT id FROM {table} WHERE {condition}id IN :ids ORDER BY id{self._for_update}"  # noqa: S608
-        return self._ids(connection, _in(query), {"ids": ids})
-
-    def _ids(self, connection: Connection, query: Any, values: Mapping[str, Any]) -> list[int]:
-        return [int(row[0]) for row in connection.execute(query, dict(values))]
-
-    def _bury(self, connection: Connection, ids: list[int], now: float) -> int:
-        """Empty these rows and mark them as dead, under a new revision of their scopes."""
-        count = 0
-        for some in _batches(sorted(ids)):
-            of = "SELECT DISTINCT scope_id FROM tokopt_cache_entries WHERE alive = 1 AND id IN :ids"
-            scopes = self._ids(connection, _in(of), {"ids": some})
-            if not scopes:
-                continue
-            scopes = self._locked(connection, "tokopt_cache_scopes", "", scopes)
-            connection.execute(
-                _in("UPDATE tokopt_cache_scopes SET revision = revision + 1 WHERE id IN :ids"), {"ids": scopes}
-            )
-            living = self._locked(connection, "tokopt_cache_entries", "alive = 1 AND ", some)
-            connection.execute(_in(_BURY), {"ids": living, "now": now})
-            count += len(living)
-        return count
-
-    def _purge(self, connection: Connection, now: float) -> None:
-        """Delete dead rows that everybody had time to see, and scopes without rows."""
-        before = now - _TOMBSTONE_SECONDS
-        dead = "FROM tokopt_cache_entries WHERE kind = :kind AND alive = 0 AND used_at < :before"
-        values = {"kind": self.kind, "before": before}
-        scopes = self._ids(connection, text(f"SELECT DISTINCT scope_id {dead}"), values)
-        for some in _batches(sorted(scopes)):
-            some = self._locked(connection, "tokopt_cache_scopes", "", some)
-            connection.execute(_in("UPDATE tokopt_cache_scopes SET purged = revision WHERE id IN :ids"), {"ids": some})
-            connection.execute(_in(f"DELETE {dead} AND scope_id IN :ids"), {"ids": some, **values})
-            connection.execute(
-                _in(
-                    """DELETE FROM tokopt_cache_scopes WHERE id IN :ids AND NOT EXISTS
-                    (SELECT 1 FROM tokopt_cache_entries e WHERE e.scope_id = tokopt_cache_scopes.id)"""
-                ),
-                {"ids": some},
-            )
-
-
-def _in(statement: str) -> Any:
-    return text(statement).bindparams(bindparam("ids", expanding=True))
-
-
-def _batches(ids: list[int], size: int = 500) -> Iterable[list[int]]:
-    """The ids in portions; a statement takes a limited number of parameters."""
-    return (ids[start : start + size] for start in range(0, len(ids), size))
+    def size(self) -> tuple[int, int]:
+        """How many entries there are, and how many bytes they hold together."""
+        with self.database.read() as connection:
+            count, total = connection.execute(_SIZE, {"kind": self.kind}).one()
+        return int(count), int(total)

@@ -24,6 +24,7 @@ class _Known:
     text: str
     revision: int
     expires_at: float | None
+    answer: int
 
 
 class Replica:
@@ -69,7 +70,7 @@ class Replica:
             if mine:
                 vectors = np.stack([np.frombuffer(row[3], dtype="<f4") for row in mine])
                 self._index.add([row[0] for row in mine], vectors)
-                self._known.update({row[0]: _Known(row[2], row[6], row[5]) for row in mine})
+                self._known.update({row[0]: _Known(row[2], row[6], row[5], row[7]) for row in mine})
             self._scope_id = state.id
             self._revision = state.revision
 
@@ -80,7 +81,7 @@ class Replica:
         for key, similarity in index.search(vector, k):
             fact = known.get(key)
             if fact is not None and (fact.expires_at is None or fact.expires_at > now):
-                found.append(Neighbour(key, fact.revision, fact.text, similarity, answer=key))
+                found.append(Neighbour(key, fact.revision, fact.text, similarity, answer=fact.answer))
         return found
 
 

@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 
 from langchain_tokopt.cache.decision import Decider, Verdict
-from langchain_tokopt.cache.entries import Entries, Entry, NewEntry, ScopeState
+from langchain_tokopt.cache.entries import Entries, Entry, NewEntry, ScopeState, Source
+from langchain_tokopt.cache.removal import Removal
 from langchain_tokopt.cache.replica import Replica, Replicas
 from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
@@ -24,7 +25,6 @@ from langchain_tokopt.weighted_memo import WeightedMemo
 
 log = logging.getLogger("langchain_tokopt")
 
-_NEIGHBOURS = 10  # how many near questions are looked at
 _TOUCHES = 64  # uses that are noted together: one write for many hits
 _PAYLOAD_CHARACTERS = 4_000_000  # of hot answers kept in memory
 _RECOUNT = 64  # entries stored by this process before it counts again what others stored
@@ -54,6 +54,7 @@ class AnswerStore:
         decider: Says which neighbour's answer may be given.
         max_entries: How many answers of this kind the database keeps; the least recently used go first.
         max_scopes: How many scopes this process keeps in memory.
+        neighbours: How many near questions the decider is shown.
         clock: Unix time in seconds.
     """
 
@@ -67,13 +68,16 @@ class AnswerStore:
         max_entries: int,
         max_scopes: int,
         clock: Callable[[], float],
+        neighbours: int = 10,
     ) -> None:
         self.entries = Entries(database, kind=kind)
+        self.removal = Removal(database, kind=kind)
         self._database = database
         self._embeddings = embeddings
         self._decider = decider
         self._max_entries = max_entries
         self._clock = clock
+        self._neighbours = neighbours
         self._replicas = Replicas(max_scopes)
         self._hot: WeightedMemo[Entry] = WeightedMemo(weight_limit=_PAYLOAD_CHARACTERS)
         self._lock = threading.Lock()
@@ -117,7 +121,7 @@ class AnswerStore:
         return replica
 
     def _nearest(self, replica: Replica, question: str, vector: np.ndarray, now: float) -> Found:
-        near = replica.nearest(vector, _NEIGHBOURS, now)
+        near = replica.nearest(vector, self._neighbours, now)
         verdict = self._decider.decide(question, vector, near)
         chosen = verdict.neighbour
         if chosen is not None and verdict.serve:
@@ -160,8 +164,15 @@ class AnswerStore:
         spent: str | None = None,
         tags: tuple[str, ...] = (),
         ttl_seconds: float | None = None,
-    ) -> None:
-        """Store an answer, and evict what there is no room for."""
+        answer: int | None = None,
+        value_nano_usd: int | None = None,
+        source: Source = "model",
+    ) -> int:
+        """The id under which an answer was stored. One to the same text is replaced; what has no room is evicted.
+
+        `answer`: the number of the group of entries that hold the same answer (`Neighbour.answer`), `None` for an
+        answer of its own.
+        """
         vector = self._vector(question) if semantic else None
         now = self._clock()
         new = NewEntry(
@@ -176,31 +187,35 @@ class AnswerStore:
             spent=spent,
             tags=tags,
             expires_at=now + ttl_seconds if ttl_seconds is not None else None,
+            answer=answer,
+            value_nano_usd=value_nano_usd,
+            source=source,
         )
-        self.entries.put(new, now)
+        entry_id = self.entries.put(new, now)
         with self._lock:
             self._until_count -= 1
             due = self._until_count < 0
         if due:
             self._make_room(now)
+        return entry_id
 
     def _make_room(self, now: float) -> None:
         self.flush()
-        self.entries.evict(self._max_entries, now)
+        self.removal.evict(self._max_entries, now)
         with self._lock:
             self._until_count = min(_RECOUNT, self._max_entries - self.entries.count())
 
     def drop(self, entry: Entry) -> None:
         """Remove an entry that turned out to be unreadable."""
-        self.entries.remove([entry.id], self._clock())
+        self.removal.remove([entry.id], self._clock())
 
     def remove_tagged(self, tag: str, owner: str | None = None) -> int:
-        return self.entries.remove_tagged(tag, owner, self._clock())
+        return self.removal.remove_tagged(tag, owner, self._clock())
 
     def clear(self, owner: str | None = None) -> int:
         self._replicas.forget()
         self._hot.clear()
-        return self.entries.clear(owner)
+        return self.removal.clear(owner)
 
     def _touch(self, entry_id: int, now: float) -> None:
         with self._lock:
