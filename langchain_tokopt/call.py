@@ -97,14 +97,16 @@ class Call:
         return {key: made[key] for key in _TOOL_KEYS if key in made}
 
     def answer_internally(
-        self, request: ModelRequest[Any], run_manager: CallbackManagerForLLMRun | None
+        self, request: ModelRequest[Any], run_manager: CallbackManagerForLLMRun | None = None
     ) -> ModelResponse[Any]:
+        """The answer to a call of the optimiser's own; without `run_manager` nobody who watches the run is told."""
         messages, options = self.outgoing(request)
         return ModelResponse(result=[request.model.invoke(messages, _watched_by(run_manager), **options)])
 
     async def aanswer_internally(
-        self, request: ModelRequest[Any], run_manager: AsyncCallbackManagerForLLMRun | None
+        self, request: ModelRequest[Any], run_manager: AsyncCallbackManagerForLLMRun | None = None
     ) -> ModelResponse[Any]:
+        """`answer_internally` on an event loop."""
         messages, options = self.outgoing(request)
         return ModelResponse(result=[await request.model.ainvoke(messages, _watched_by(run_manager), **options)])
 

@@ -27,6 +27,11 @@ def using_config(config: RunnableConfig) -> Iterator[None]:
         _wrapped_config.reset(token)
 
 
+def forget_config() -> None:
+    """For the rest of this context, `active_config()` is the config of the graph or the chain."""
+    _wrapped_config.set(None)
+
+
 def active_config() -> Any:
     """The RunnableConfig of the call that is running, or `None` outside of one."""
     config = _wrapped_config.get()

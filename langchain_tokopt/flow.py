@@ -8,13 +8,13 @@ nor async. The drivers here are the only place in the package where the two diff
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from langchain.agents.middleware.internal_call_transformer import internal_call_metadata
 from langchain.agents.middleware.types import (
@@ -26,8 +26,12 @@ from langchain.agents.middleware.types import (
 from langchain_core.messages import AIMessage
 from langgraph.errors import GraphBubbleUp
 
+from langchain_tokopt.background import Background
+from langchain_tokopt.background import Later as Later
 from langchain_tokopt.errors import BudgetExceededError, ConfigurationError
 from langchain_tokopt.events import Failure, Mode, NullSink, ShadowSink, Sink, request_scope
+from langchain_tokopt.surroundings import apart_from_the_call, silenced
+from langchain_tokopt.threads import in_thread as in_thread
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -35,11 +39,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("langchain_tokopt")
 
-Flow: TypeAlias = "Generator[ModelRequest[Any], ModelResponse[Any], ModelResponse[Any] | ExtendedModelResponse[Any]]"
+Flow: TypeAlias = (
+    "Generator[ModelRequest[Any] | Later, ModelResponse[Any], ModelResponse[Any] | ExtendedModelResponse[Any]]"
+)
 FlowFunction: TypeAlias = "Callable[[ModelRequest[Any]], Flow]"
 Outcome: TypeAlias = "ModelResponse[Any] | ExtendedModelResponse[Any]"
 
+Handler: TypeAlias = "Callable[[ModelRequest[Any]], Any]"
+AsyncHandler: TypeAlias = "Callable[[ModelRequest[Any]], Awaitable[Any]]"
+
 INTERNAL_TAG = "tokopt:internal"
+BACKGROUND_TAG = "tokopt:background"
 
 _MUST_PASS = (GraphBubbleUp, BudgetExceededError)
 
@@ -63,6 +73,11 @@ def internal_call(request: ModelRequest[Any]) -> ModelRequest[Any]:
 def is_internal(request: ModelRequest[Any]) -> bool:
     """Whether the request was marked by `internal_call`."""
     return INTERNAL_TAG in (getattr(request.model, "tags", None) or ())
+
+
+def is_background(request: ModelRequest[Any]) -> bool:
+    """Whether the request is made beside the user's answer (`Later`): nobody sees what is said instead of an answer."""
+    return BACKGROUND_TAG in (getattr(request.model, "tags", None) or ())
 
 
 class StreamClosed(BaseException):
@@ -103,13 +118,18 @@ def _around(outer: FlowFunction, inner: FlowFunction) -> FlowFunction:
             outcome: Outcome
             while not done:
                 try:
-                    outcome = yield from inner(value)
+                    if isinstance(value, Later):
+                        through = inner if value.through is None else _around(value.through, inner)
+                        response = yield replace(value, through=through)
+                    else:
+                        outcome = yield from inner(value)
+                        response = plain(outcome)
                 except GeneratorExit:
                     raise
                 except BaseException as error:
                     done, value = advance(steps, error=error)
                 else:
-                    done, value = advance(steps, response=plain(outcome))
+                    done, value = advance(steps, response=response)
             outcome = value
             return outcome
         finally:
@@ -129,7 +149,7 @@ def plain(outcome: Any) -> ModelResponse[Any]:
 
 
 def advance(steps: Flow, response: Any = None, error: BaseException | None = None) -> tuple[bool, Any]:
-    """One step of a flow: `(False, request)` when it yields, `(True, response)` when it returns."""
+    """One step of a flow: `(False, request or Later)` when it yields, `(True, response)` when it returns."""
     try:
         if error is not None:
             return False, steps.throw(error)
@@ -141,11 +161,18 @@ def advance(steps: Flow, response: Any = None, error: BaseException | None = Non
 # --- safety ----------------------------------------------------------------------------------------------------------
 
 
-def guarded(flow: FlowFunction, *, part: str, failed: Callable[[str, BaseException, str], None]) -> FlowFunction:
+def guarded(
+    flow: FlowFunction,
+    *,
+    part: str,
+    failed: Callable[[str, BaseException, str], None],
+    background: Callable[[], Background] | None = None,
+) -> FlowFunction:
     """The flow, stepping aside when it fails: the call goes on as if it were not there.
 
     The handler's own errors pass through untouched, and so do `GraphBubbleUp` and `BudgetExceededError`. `failed` is
-    called with the part's name, the error and the stage ("request" or "response").
+    called with the part's name, the error and the stage ("request", "response" or "background"). `background` is where
+    the flow's calls in the background are made; without it they are not.
     """
 
     def flow_or_aside(request: ModelRequest[Any]) -> Flow:
@@ -173,6 +200,9 @@ def guarded(flow: FlowFunction, *, part: str, failed: Callable[[str, BaseExcepti
                 if done:
                     outcome: Outcome = value
                     return outcome
+                later = isinstance(value, Later)
+                if later:
+                    value = _placed(value, part, failed, background)
                 try:
                     response = yield value
                 except GeneratorExit:
@@ -181,7 +211,7 @@ def guarded(flow: FlowFunction, *, part: str, failed: Callable[[str, BaseExcepti
                     raised, send = error, {"error": error}
                 else:
                     raised, send = None, {"response": response}
-                    if not is_internal(value):
+                    if not later and not is_internal(value):
                         answer = response
                         stage = "response"
         finally:
@@ -193,8 +223,8 @@ def guarded(flow: FlowFunction, *, part: str, failed: Callable[[str, BaseExcepti
 def shadowed(flow: FlowFunction, *, part: str, failed: Callable[[str, BaseException, str], None]) -> FlowFunction:
     """The flow, watching only: it sees the request and the response, and neither is changed.
 
-    What it would have sent is dropped, an answer of its own is not served, and a further call that it asks for is not
-    made.
+    What it would have sent is dropped, an answer of its own is not served, and a further call that it asks for, now or
+    in the background, is not made.
     """
 
     def flow_in_shadow(request: ModelRequest[Any]) -> Flow:
@@ -202,7 +232,7 @@ def shadowed(flow: FlowFunction, *, part: str, failed: Callable[[str, BaseExcept
         try:
             done = True
             try:
-                done, value = advance(steps)
+                done, value = _past_laters(steps, *advance(steps))
                 done = done or is_internal(value)
             except GraphBubbleUp:
                 raise
@@ -220,7 +250,7 @@ def shadowed(flow: FlowFunction, *, part: str, failed: Callable[[str, BaseExcept
                 raise
             if not done:
                 try:
-                    advance(steps, response=response)
+                    _past_laters(steps, *advance(steps, response=response))
                 except Exception as error:
                     failed(part, error, "response")
             return response
@@ -228,6 +258,26 @@ def shadowed(flow: FlowFunction, *, part: str, failed: Callable[[str, BaseExcept
             steps.close()
 
     return flow_in_shadow
+
+
+def _placed(
+    later: Later,
+    part: str,
+    failed: Callable[[str, BaseException, str], None],
+    background: Callable[[], Background] | None,
+) -> Later:
+    """The call with the place where it is made and whom to tell of errors, unless it has both."""
+    if later.background is not None or background is None:
+        return later
+    return replace(later, background=background(), failed=lambda error: failed(part, error, "background"))
+
+
+def _past_laters(steps: Flow, done: bool, value: Any) -> tuple[bool, Any]:
+    """The flow's first step from here on that is no call in the background; those are not made."""
+    while not done and isinstance(value, Later):
+        value.abandon("in shadow no further call is made")
+        done, value = advance(steps)
+    return done, value
 
 
 def let_it_know(steps: Flow, error: BaseException) -> None:
@@ -247,13 +297,22 @@ def must_end(error: BaseException) -> bool:
 # --- drivers ---------------------------------------------------------------------------------------------------------
 
 
-def drive(flow: FlowFunction, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]) -> Outcome:
-    """Run a flow around a sync `handler` and give back what it returns."""
+def drive(
+    flow: FlowFunction, request: ModelRequest[Any], handler: Handler, *, beside: Handler | None = None
+) -> Outcome:
+    """Run a flow around a sync `handler` and give back what it returns.
+
+    Calls in the background are made by `beside`; by default by a `handler` that shares no state with the user's call.
+    """
     with request_scope():
         steps = flow(request)
         try:
             done, value = advance(steps)
             while not done:
+                if isinstance(value, Later):
+                    start_later(value, beside or apart_from_the_call(handler))
+                    done, value = advance(steps)
+                    continue
                 try:
                     response = handler(value)
                 except BaseException as error:
@@ -270,16 +329,23 @@ def drive(flow: FlowFunction, request: ModelRequest[Any], handler: Callable[[Mod
 
 
 async def adrive(
-    flow: FlowFunction, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]
+    flow: FlowFunction, request: ModelRequest[Any], handler: AsyncHandler, *, beside: AsyncHandler | None = None
 ) -> Outcome:
-    """Run a flow around an async `handler`; each step runs in a worker thread, so the event loop is never blocked."""
+    """`drive` around an async `handler`; each step runs in a worker thread, so the event loop is never blocked."""
     with request_scope():
         steps = flow(request)
         try:
             done, value = await in_thread(advance, steps)
             while not done:
+                if isinstance(value, Later):
+                    await astart_later(value, beside or apart_from_the_call(handler))
+                    done, value = await in_thread(advance, steps)
+                    continue
                 try:
                     response = await handler(value)
+                except GeneratorExit as error:  # the event loop is gone: nothing can be awaited any more
+                    let_it_know(steps, error)
+                    raise
                 except BaseException as error:
                     if must_end(error):
                         await in_thread(let_it_know, steps, error)
@@ -298,28 +364,35 @@ async def adrive(
                 await in_thread(steps.close)
 
 
+def start_later(later: Later, handler: Handler) -> None:
+    """Begin a call in the background, in a thread of its own."""
+    if later.background is None:
+        later.abandon("nobody makes calls in the background here")
+        return
+    later.background.start(later, lambda: plain(drive(later.through or _straight, _beside(later.request), handler)))
+
+
+async def astart_later(later: Later, handler: AsyncHandler) -> None:
+    """Begin a call in the background, on this event loop."""
+
+    async def call() -> ModelResponse[Any]:
+        return plain(await adrive(later.through or _straight, _beside(later.request), handler))
+
+    place = later.background
+    refused = await place.astart(later, call) if place is not None else "nobody makes calls in the background here"
+    if refused is not None:
+        await in_thread(later.abandon, refused)
+
+
+def _beside(request: ModelRequest[Any]) -> ModelRequest[Any]:
+    """The request as it is sent in the background: an internal one, which no cache of LangChain's may answer."""
+    marked = internal_call(silenced(request))
+    tags = [*(marked.model.tags or []), BACKGROUND_TAG]
+    return marked.override(model=marked.model.model_copy(update={"cache": False, "tags": tags}))
+
+
 def _suspended(steps: Flow) -> bool:
     return inspect.getgeneratorstate(steps) == inspect.GEN_SUSPENDED
-
-
-async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
-    """Call `function` in a worker thread with this task's context; on cancellation wait for it to end first.
-
-    A generator cannot be closed while a thread is inside it, so a cancelled step is waited for before the
-    cancellation goes on.
-    """
-    context = contextvars.copy_context()
-    future = asyncio.get_running_loop().run_in_executor(None, functools.partial(context.run, function, *args))
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                continue
-        future.exception()  # retrieved, so that it is not reported as lost
-        raise
 
 
 def _always() -> bool:
@@ -352,14 +425,21 @@ class FlowMiddleware(AgentMiddleware[Any, Any, Any]):
         self.tools = []
         self._name = name
         self._failures_logged: set[str] = set()
-        wrapper = shadowed if mode == "shadow" else guarded
-        self._safe_flow: FlowFunction = wrapper(self.flow, part=self.part, failed=self.failed)
+        self.background = Background()
+        if mode == "shadow":
+            self._safe_flow = shadowed(self.flow, part=self.part, failed=self.failed)
+        else:
+            place = self._background
+            self._safe_flow = guarded(self.flow, part=self.part, failed=self.failed, background=place)
         self.allowed: Callable[[], bool] = _always
         self.owner: str | None = None
 
     @property
     def name(self) -> str:
         return self._name or type(self).__name__
+
+    def _background(self) -> Background:
+        return self.background
 
     def rename(self, name: str) -> None:
         """Give the middleware another name, before it is handed to an agent."""
@@ -376,7 +456,10 @@ class FlowMiddleware(AgentMiddleware[Any, Any, Any]):
 
     @abstractmethod
     def flow(self, request: ModelRequest[Any]) -> Flow:
-        """The concern itself: yield requests inwards, return the response."""
+        """The concern itself: yield requests inwards, return the response.
+
+        A `Later` that it yields is a call in the background, made in `self.background`.
+        """
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]) -> Any:
         return drive(self.run_flow, request, handler)
@@ -394,5 +477,7 @@ class FlowMiddleware(AgentMiddleware[Any, Any, Any]):
             log.warning(
                 "%s stepped aside (%s): %s: %s; the agent goes on without it", part, stage, type(error).__name__, error
             )
-        where: Literal["request", "response"] = "response" if stage == "response" else "request"
+        where: Literal["request", "response", "background"] = "request"
+        if stage in ("response", "background"):
+            where = cast('Literal["response", "background"]', stage)
         self.sink.emit(Failure(part=part, error=f"{type(error).__name__}: {error}", stage=where))

@@ -22,7 +22,19 @@ from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation
 from langchain_tokopt.call import BoundTools, Call, amodel_chunks, model_chunks, told
 from langchain_tokopt.caller import using_config
 from langchain_tokopt.events import request_scope
-from langchain_tokopt.flow import FlowFunction, adrive, advance, drive, in_thread, is_internal, let_it_know, must_end
+from langchain_tokopt.flow import (
+    FlowFunction,
+    Later,
+    adrive,
+    advance,
+    astart_later,
+    drive,
+    in_thread,
+    is_internal,
+    let_it_know,
+    must_end,
+    start_later,
+)
 
 if TYPE_CHECKING:
     import builtins
@@ -257,7 +269,7 @@ class OptimizedChatModel(BaseChatModel):
                 options["run_manager"] = run_manager
             return call.received(request.model._generate(sent, **options))
 
-        return call.result(drive(self.flow, call.request, handler))
+        return call.result(drive(self.flow, call.request, handler, beside=call.answer_internally))
 
     async def _agenerate(
         self,
@@ -276,7 +288,7 @@ class OptimizedChatModel(BaseChatModel):
                 options["run_manager"] = run_manager
             return call.received(await request.model._agenerate(sent, **options))
 
-        return call.result(await adrive(self.flow, call.request, handler))
+        return call.result(await adrive(self.flow, call.request, handler, beside=call.aanswer_internally))
 
     def _stream(
         self,
@@ -294,6 +306,11 @@ class OptimizedChatModel(BaseChatModel):
             with request_scope(scope):
                 done, value = advance(steps)
             while not done:
+                if isinstance(value, Later):
+                    with request_scope(scope):
+                        start_later(value, call.answer_internally)
+                        done, value = advance(steps)
+                    continue
                 try:
                     if is_internal(value):
                         response = call.answer_internally(value, run_manager)
@@ -351,6 +368,11 @@ class OptimizedChatModel(BaseChatModel):
         try:
             done, value = await step(advance, steps)
             while not done:
+                if isinstance(value, Later):
+                    with request_scope(scope):
+                        await astart_later(value, call.aanswer_internally)
+                    done, value = await step(advance, steps)
+                    continue
                 try:
                     if is_internal(value):
                         response = await call.aanswer_internally(value, run_manager)

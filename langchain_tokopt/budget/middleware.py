@@ -26,7 +26,7 @@ from langchain_tokopt.budget.watch import active_watch, watching
 from langchain_tokopt.budget.worst_case import worst_case
 from langchain_tokopt.caller import call_who
 from langchain_tokopt.errors import BudgetExceededError, ConfigurationError
-from langchain_tokopt.flow import Flow, FlowMiddleware, plain
+from langchain_tokopt.flow import Flow, FlowMiddleware, is_background, plain
 
 if TYPE_CHECKING:
     from langchain_tokopt.events import Mode, Sink
@@ -146,8 +146,11 @@ class BudgetMiddleware(FlowMiddleware):
     def _ends_run(self, request: ModelRequest[Any], refused: BudgetExceededError) -> bool:
         """Whether the refusal becomes the run's last message.
 
-        Not where a structured answer is awaited: without one an agent asks its model again and again.
+        Not where a structured answer is awaited: without one an agent asks its model again and again. Nor beside the
+        run, where it would be taken for an answer.
         """
+        if is_background(request):
+            return False
         if self.budget.on_exceeded != "end" or isinstance(refused, BudgetStoreError):
             return False
         if request.response_format is not None and not isinstance(request.response_format, ProviderStrategy):
