@@ -9,8 +9,9 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from langchain_tokopt.database_direct import DirectReads
 from langchain_tokopt.database_open import in_memory, masked, open_engine, parse_url
 from langchain_tokopt.errors import ConfigurationError, StoreError
 from langchain_tokopt.forks import follow_forks
@@ -18,7 +19,6 @@ from langchain_tokopt.forks import follow_forks
 # SQLAlchemy is imported where it is used: importing the package must stay quick.
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-    from sqlalchemy.exc import SQLAlchemyError
 
 _FORK_WAIT_SECONDS = 10.0
 
@@ -64,8 +64,8 @@ class Database:
         self._clock = clock
         self._timeout = lock_timeout_seconds
         self._closed = False
-        self._new_locks()
         self._engine = open_engine(parsed, timeout_seconds=lock_timeout_seconds)
+        self._new_locks()
         weakref.finalize(self, self._engine.dispose)
         follow_forks(self)
         try:
@@ -83,6 +83,7 @@ class Database:
     def close(self) -> None:
         """Close every connection. What is in memory only is gone; a later transaction raises `StoreError`."""
         self._closed = True
+        self._direct.close()
         self._engine.dispose()
 
     # --- transactions ------------------------------------------------------------------------------------------------
@@ -121,6 +122,31 @@ class Database:
         with self._transaction("BEGIN", self._read_lock) as connection:
             self._local.writing = False
             yield connection
+
+    def fetch(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """All rows of one small SELECT, several times as fast as in a `read()`; inside a transaction it joins that.
+
+        `query` has `?` for each of the `values`. What others have committed before is seen.
+
+        Raises:
+            StoreError: The database is unreadable, unreachable or closed.
+        """
+        if self.dialect == "postgresql":
+            query = query.replace("?", "%s")
+        joined: Connection | None = getattr(self._local, "connection", None)
+        if joined is None and self.persistent and not self._closed:
+            dbapi = self._engine.dialect.loaded_dbapi
+            try:
+                with self._gate.transaction():
+                    return self._direct.rows(query, values)
+            except (dbapi.OperationalError, dbapi.InterfaceError, TimeoutError) as error:
+                raise self._store_error(error) from error
+            except dbapi.DatabaseError as error:
+                if type(error) is not dbapi.DatabaseError:
+                    raise
+                raise self._store_error(error) from error
+        with self.read() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(query, tuple(values))]
 
     @contextmanager
     def _transaction(self, begin: str, lock: threading.Lock | None) -> Iterator[Connection]:
@@ -212,7 +238,7 @@ class Database:
                 raise
             raise self._store_error(error) from error
 
-    def _store_error(self, error: SQLAlchemyError) -> StoreError:
+    def _store_error(self, error: Exception) -> StoreError:
         said = " ".join(str(getattr(error, "orig", None) or error).split())
         if "locked" in said or "lock timeout" in said:
             return self._locked()
@@ -237,6 +263,8 @@ class Database:
         self._write_lock = threading.Lock() if self.dialect == "sqlite" else None
         # In memory there is one connection for all threads, so that readers take turns, too.
         self._read_lock = None if self.persistent else self._write_lock
+        self._direct = DirectReads(self._engine, timeout_seconds=self._timeout)
+        weakref.finalize(self, self._direct.close)
 
     def before_fork(self) -> None:
         """Close the idle connections, so that the child inherits none.
@@ -248,10 +276,11 @@ class Database:
         self._inherited: object = None
         if self._gate.shut(own) and not own:
             if self.persistent:
+                self._direct.close()
                 self._engine.dispose()
         else:
             # Never freed, so that the child does not close what belongs to its parent.
-            self._inherited = self._engine.pool
+            self._inherited = (self._engine.pool, self._direct)
 
     def after_fork_in_parent(self) -> None:
         self._gate.open()

@@ -28,17 +28,15 @@ def batches(values: list[Any], size: int = 500) -> Iterator[list[Any]]:
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
-_FIND = text(
-    """SELECT s.id, s.revision, s.purged, e.id, e.revision, e.payload, e.spent FROM tokopt_cache_scopes s
-    LEFT JOIN tokopt_cache_entries e ON e.scope_id = s.id AND e.exact = :exact AND e.alive = 1
-    AND (e.expires_at IS NULL OR e.expires_at > :now) WHERE s.scope = :scope"""
-)
+_FIND = """SELECT s.id, s.revision, s.purged, e.id, e.revision, e.payload, e.spent FROM tokopt_cache_scopes s
+    LEFT JOIN tokopt_cache_entries e ON e.scope_id = s.id AND e.exact = ? AND e.alive = 1
+    AND (e.expires_at IS NULL OR e.expires_at > ?) WHERE s.scope = ?"""
 _SCOPE = text("SELECT id, revision, purged FROM tokopt_cache_scopes WHERE scope = :scope")
 _CHANGES = text(
     """SELECT id, alive, question, vector, embedder, expires_at, revision, COALESCE(answer, id)
     FROM tokopt_cache_entries WHERE scope_id = :scope_id AND revision > :seen ORDER BY revision"""
 )
-_READ = text("SELECT payload, spent FROM tokopt_cache_entries WHERE id = :id AND revision = :revision AND alive = 1")
+_READ = "SELECT payload, spent FROM tokopt_cache_entries WHERE id = ? AND revision = ? AND alive = 1"
 _OPEN_SCOPE = text(
     """INSERT INTO tokopt_cache_scopes (kind, scope, owner, revision, purged) VALUES (:kind, :scope, :owner, 0, 0)
     ON CONFLICT (scope) DO NOTHING"""
@@ -130,10 +128,10 @@ class Entries:
 
     def find(self, scope: str, exact: str, now: float) -> tuple[ScopeState | None, Entry | None]:
         """The scope's state and the entry with this exact text, each `None` if there is none."""
-        with self.database.read() as connection:
-            row = connection.execute(_FIND, {"scope": scope, "exact": exact, "now": now}).first()
-        if row is None:
+        rows = self.database.fetch(_FIND, (exact, now, scope))
+        if not rows:
             return None, None
+        row = rows[0]
         return ScopeState(*row[:3]), Entry(*row[3:]) if row[3] is not None else None
 
     def state(self, connection: Connection, scope: str) -> ScopeState | None:
@@ -146,9 +144,8 @@ class Entries:
 
     def read(self, entry_id: int, revision: int) -> Entry | None:
         """The entry, if it is still what it was at `revision`."""
-        with self.database.read() as connection:
-            row = connection.execute(_READ, {"id": entry_id, "revision": revision}).first()
-        return Entry(entry_id, revision, row[0], row[1]) if row is not None else None
+        rows = self.database.fetch(_READ, (entry_id, revision))
+        return Entry(entry_id, revision, *rows[0]) if rows else None
 
     def put(self, new: NewEntry, now: float) -> int:
         """The id of the new entry. One with the same text in the same scope is removed."""

@@ -166,6 +166,18 @@ def test_any_text_comes_back_as_it_was(text: str) -> None:
     assert again(answer(content=text)).result[0].content == text
 
 
+def test_answers_that_earlier_versions_have_stored_are_still_given() -> None:
+    stored = dumps([AIMessage("yes", name="alice", response_metadata={"model_name": "gpt-4o"})])
+    (message,) = unpack(stored, PLAIN, {"cache": "exact"}).result
+    assert (message.content, message.name) == ("yes", "bob")
+    assert message.response_metadata == {"model_name": "gpt-4o", "tokopt": {"cache": "exact"}}
+
+
+def test_metadata_that_cannot_be_written_down_is_left_out() -> None:
+    (message,) = again(answer(response_metadata={"model_name": "gpt-4o", "model_id": object()})).result
+    assert message.response_metadata == {"model_name": "gpt-4o", "tokopt": {"cache": "exact"}}
+
+
 def test_what_looks_like_a_serialised_object_stays_data() -> None:
     secret = {"lc": 1, "type": "secret", "id": ["PATH"]}
     model = {"lc": 1, "type": "constructor", "id": ["langchain", "chat_models", "openai", "ChatOpenAI"], "kwargs": {}}
