@@ -1,0 +1,297 @@
+"""What can be read off the words of a question: numbers, units, negations, names, members of closed classes, roles.
+
+A question is read once (`prepare`) and compared often. Reading never fails and takes time linear in the text.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from langchain_tokopt.cache.reading import lexicon, opposites
+from langchain_tokopt.cache.reading.amounts import Amounts, amounts
+from langchain_tokopt.cache.reading.naming import names_and_identifiers
+from langchain_tokopt.cache.reading.stems import stem
+
+# Longer than any embedder reads. What comes after it is compared as it stands.
+_READ_CHARACTERS = 8_000
+_TRIGRAM_BITS = 4_096
+_AROUND = 3  # content words that are looked at on each side of a connector
+
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_QUOTED = re.compile(
+    r"\"([^\"\n]+)\"|\u201c([^\u201c\u201d\n]+)\u201d|\u00ab([^\u00ab\u00bb\n]+)\u00bb|`([^`\n]+)`"
+    r"|(?:^|(?<=[\s(]))'([^'\n]+)'(?=$|[\s).,;:!?])"
+)
+_C_LANGUAGE = re.compile(r"\bc(?:\+\+|#)")
+_AUXILIARY = (
+    "is are was were do does did can could will would shall should may might must has have am isn't aren't wasn't "
+    "won't don't doesn't didn't can't couldn't"
+)
+_AUXILIARIES = frozenset(_AUXILIARY.split())
+_ASKING = frozenset(["who", "whom", "whose", "when", "where", "why", "what", "which", "how"])
+
+# "I'm not sure how ..." asks "how ..."; "it is open, isn't it?" asks "is it open?".
+_ASK = r"(?:how|what|where|when|which|who|why|if|whether)\b"
+_IDLE_NEGATION = re.compile(
+    rf"\bnot (?:quite |really |entirely |so )?sure (?:about )?{_ASK}"
+    rf"|\b(?:do not|don't|dont|did not|didn't) (?:really |quite )?(?:know|understand|see|remember|get) {_ASK}"
+    r"|\b(?:cannot|can not|can't|cant|could not|couldn't|unable to) "
+    rf"(?:figure out|find out|find|work out|see|tell) {_ASK}"
+    rf"|\bno (?:idea|clue) (?:about )?{_ASK}"
+    r"|\bnot mistaken\b|\b(?:don't|dont|do not) (?:mind|worry)\b"
+)
+_TAG_QUESTION = re.compile(
+    r",\s*(?:is|are|was|were|do|does|did|can|could|will|would|should|has|have)n't\s+"
+    r"(?:it|that|they|he|she|you|i|we|there)\s*[?.!]*\s*\Z"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """The nearest content words on both sides of a word such as "to", "before" or "than", the nearest first."""
+
+    connector: str
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A question, read.
+
+    Attributes:
+        text: What was read.
+        rest: What was too long to be read.
+        words: In their order, lower case, without "'s".
+        stems: Of all words.
+        content: Stems of the words that carry content, in their order.
+        content_set: The same as a set.
+        amounts: Numbers and what they count.
+        negations: How many words deny something.
+        quoted: What stands in quotation marks, sorted.
+        names: Stems of words that are written like names.
+        identifiers: Words of addresses, paths, identifiers.
+        vocabulary: All words as a set.
+        entities: "class:member" of closed classes that count on one side alone.
+        kinds: "class:member" of closed classes that count if both sides have one.
+        denied: Stems of words that stand here with an opposing prefix ("lock" for "unlock").
+        particles: ("log", "in") for "log in".
+        slots: ("from", "paris") for "from Paris".
+        roles: What stands around connectors.
+        asks: The first question word, `None` if there is none.
+        trigrams: Hashed trigrams of characters: one bit each of a number of 4,096 bits.
+    """
+
+    text: str
+    rest: str
+    words: tuple[str, ...]
+    stems: frozenset[str]
+    content: tuple[str, ...]
+    content_set: frozenset[str]
+    amounts: Amounts
+    negations: int
+    quoted: tuple[str, ...]
+    names: frozenset[str]
+    identifiers: frozenset[str]
+    vocabulary: frozenset[str]
+    entities: frozenset[str]
+    kinds: frozenset[str]
+    denied: frozenset[str]
+    particles: frozenset[tuple[str, str]]
+    slots: frozenset[tuple[str, str]]
+    roles: tuple[Role, ...]
+    asks: str | None
+    trigrams: int
+
+
+_NOTHING: frozenset[str] = frozenset()
+
+
+def prepare(text: str) -> Prepared:
+    """The question, read. Any string will do."""
+    read, rest = text[:_READ_CHARACTERS], text[_READ_CHARACTERS:]
+    plain = read.replace("\u2019", "'")
+    lowered = plain.casefold()
+    words = tuple([word.removesuffix("'s") for word in _WORD.findall(lowered)])
+    vocabulary = frozenset(words)
+    all_stems = [stem(word) for word in words]
+    stop, deny = lexicon.STOP_WORDS, lexicon.NEGATIONS
+    content = tuple(
+        [root for word, root in zip(words, all_stems, strict=True) if word not in stop and word not in deny]
+    )
+    entities, kinds, spelled = _classes(plain, lowered, words)
+    names, identifiers = names_and_identifiers(plain, vocabulary.intersection(lexicon.units()).union(spelled))
+    return Prepared(
+        text=read,
+        rest=rest,
+        words=words,
+        stems=frozenset(all_stems),
+        content=content,
+        content_set=frozenset(content),
+        amounts=amounts(lowered, words),
+        negations=_negations(lowered, words),
+        quoted=_quoted(plain),
+        names=names,
+        identifiers=identifiers,
+        vocabulary=vocabulary,
+        entities=entities,
+        kinds=kinds,
+        denied=frozenset([base for word in words if word not in deny and (base := opposites.without_prefix(word))]),
+        particles=_particles(words, all_stems),
+        slots=_slots(words, all_stems),
+        roles=_roles(words, all_stems),
+        asks=_asks(words),
+        trigrams=_trigrams(" ".join(words)),
+    )
+
+
+def _negations(lowered: str, words: Sequence[str]) -> int:
+    count = sum(word in lexicon.NEGATIONS or word.endswith("n't") for word in words)
+    if count:
+        count -= len(_IDLE_NEGATION.findall(" ".join(words))) + len(_TAG_QUESTION.findall(lowered))
+    return max(0, count)
+
+
+def _quoted(text: str) -> tuple[str, ...]:
+    if not any(mark in text for mark in "\"'`\u201c\u00ab"):
+        return ()
+    return tuple(
+        sorted(" ".join(part.split()).casefold() for match in _QUOTED.finditer(text) for part in match.groups() if part)
+    )
+
+
+def _trigrams(line: str) -> int:
+    """One bit for each; for questions of a few dozen words as good as the set itself, at a tenth of its size."""
+    bits = bytearray(_TRIGRAM_BITS // 8)
+    coded = line.encode("utf-8", "surrogatepass")
+    for start in range(max(1, len(coded) - 2)):
+        bit = zlib.crc32(coded[start : start + 3]) % _TRIGRAM_BITS
+        bits[bit >> 3] |= 1 << (bit & 7)
+    return int.from_bytes(bits, "little") if coded else 0
+
+
+def _asks(words: Sequence[str]) -> str | None:
+    for place, word in enumerate(words):
+        if word not in _ASKING:
+            continue
+        following = words[place + 1] if place + 1 < len(words) else ""
+        if word in ("when", "where") and following and following not in _AUXILIARIES:
+            continue  # "when I pay by card, why ..."
+        if (word, following) in (("what", "time"), ("how", "come")):
+            return "when" if word == "what" else "why"
+        return "who" if word in ("whom", "whose") else word
+    return None
+
+
+# --- closed classes --------------------------------------------------------------------------------------------------
+
+
+@cache
+def _members() -> dict[str, str]:
+    return {**lexicon.entities(), **lexicon.kinds()}
+
+
+@cache
+def _entity_classes() -> frozenset[str]:
+    return frozenset(member.partition(":")[0] for member in lexicon.entities().values())
+
+
+def _classes(plain: str, lowered: str, words: Sequence[str]) -> tuple[frozenset[str], frozenset[str], list[str]]:
+    """Entities, kinds, and the words that they were spelled with."""
+    members, firsts = _members(), lexicon.first_of_two()
+    found: set[str] = set()
+    spelled: list[str] = []
+    skip = False
+    for place, word in enumerate(words):
+        if skip:
+            skip = False
+            continue
+        if word in firsts and place + 1 < len(words):
+            member = members.get(f"{word} {words[place + 1]}")
+            if member is not None:
+                found.add(member)
+                spelled += (word, words[place + 1])
+                skip = True
+                continue
+        member = members.get(word)
+        if member is not None and (word not in lexicon.AMBIGUOUS_MONTHS or _is_month(plain, words, place)):
+            found.add(member)
+            spelled.append(word)
+    if re.search(r"\bUS\b|\bU\.S\.", plain) and not plain.isupper():
+        found.add("places:america")
+        spelled += ("us", "u", "s")
+    if "+" in lowered or "#" in lowered:
+        found.update(f"languages:{name}" for name in _C_LANGUAGE.findall(lowered))
+    if not found:
+        return _NOTHING, _NOTHING, spelled
+    entities = frozenset([member for member in found if member.partition(":")[0] in _entity_classes()])
+    return entities, frozenset(found) - entities, spelled
+
+
+def _is_month(plain: str, words: Sequence[str], place: int) -> bool:
+    before = words[place - 1] if place else ""
+    after = words[place + 1] if place + 1 < len(words) else ""
+    if before in lexicon.BEFORE_MONTH or before.isdigit() or after.isdigit():
+        return True
+    return place > 0 and words[place].capitalize() in plain and not plain.istitle()
+
+
+# --- order and roles -------------------------------------------------------------------------------------------------
+
+
+def _particles(words: Sequence[str], roots: Sequence[str]) -> frozenset[tuple[str, str]]:
+    found = set()
+    for place, word in enumerate(words):
+        if place and word in opposites.PARTICLES:
+            found.add((roots[place - 1], word))
+            for back in range(max(0, place - 4), place - 1):
+                if words[back] in opposites.SEPARABLE:
+                    found.add((roots[back], word))
+    return frozenset(found)
+
+
+def _slots(words: Sequence[str], roots: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """Bare words after "from", "to", "in", "near", "via": a place or a unit, known to a list or not."""
+    found = set()
+    for place, word in enumerate(words[:-1]):
+        if word not in ("from", "to", "in", "into", "near", "via"):
+            continue
+        filler = words[place + 1]
+        if filler in lexicon.STOP_WORDS or filler in lexicon.DETERMINERS or not filler.isalpha():
+            continue
+        if word != "to" or _is_direction(words, roots, place):
+            found.add((word, roots[place + 1]))
+    return frozenset(found)
+
+
+def _is_direction(words: Sequence[str], roots: Sequence[str], place: int) -> bool:
+    """Whether this "to" says where to, and does not begin "to reset"."""
+    moving = lexicon.moving()
+    return (
+        any(roots[back] in moving for back in range(max(0, place - 4), place)) or "from" in words[place + 2 : place + 3]
+    )
+
+
+def _roles(words: Sequence[str], roots: Sequence[str]) -> tuple[Role, ...]:
+    if lexicon.CONNECTORS.isdisjoint(words):
+        return ()
+    stop = lexicon.STOP_WORDS
+    found = []
+    for place, word in enumerate(words):
+        if word not in lexicon.CONNECTORS or (word == "to" and not _is_direction(words, roots, place)):
+            continue
+        left = [roots[i] for i in range(place) if words[i] not in stop][-_AROUND:]
+        right: list[str] = []
+        for i in range(place + 1, len(words)):
+            if words[i] not in stop:
+                right.append(roots[i])
+                if len(right) == _AROUND:
+                    break
+        found.append(Role(word, tuple(reversed(left)), tuple(right)))
+        if len(found) == 8:  # a question with more of them is no longer short
+            break
+    return tuple(found)
