@@ -8,7 +8,7 @@ from langchain_tokopt.cache.reading import lexicon
 from langchain_tokopt.cache.reading.stems import stem
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
-_SENTENCE = re.compile(r"(?<=[.!?:])\s+|\n+")
+_NEW_SENTENCE = re.compile(r"[.!?:]\s|\n")
 _FILE = re.compile(r"[\w-]+\.[a-z]{2,5}")
 _CAMEL = re.compile(r"[a-z][A-Z]")
 _TRIM = "([{<\"'`,;:!?>)]}."
@@ -44,22 +44,23 @@ def _identifiers(text: str) -> frozenset[str]:
 
 
 def _capitals(text: str) -> set[str]:
-    words = _WORD.findall(text)
-    if sum(word.isupper() and len(word) > 1 for word in words) * 2 > len(words):
+    words = list(_WORD.finditer(text))
+    raised = [place for place, word in enumerate(words) if word[0][0].isupper()]
+    if not raised or sum(words[place][0].isupper() and len(words[place][0]) > 1 for place in raised) * 2 > len(words):
         return set()  # all in capitals: no word stands out
     found: set[str] = set()
-    for sentence in _SENTENCE.split(text):
-        for place, word in enumerate(_WORD.findall(sentence)):
-            if not word[0].isupper() or (place == 0 and not (len(word) > 1 and word.isupper())):
-                continue
-            lowered = _plain(word)
-            if lowered in lexicon.GENERIC_CAPITALS:
-                continue
-            if lowered in lexicon.STOP_WORDS:
-                if "'" not in word:
-                    return set()  # "How Do I ..." is a title: no word stands out
-                continue
+    for place in raised:
+        word = words[place][0]
+        first = not place or _NEW_SENTENCE.search(text, words[place - 1].end(), words[place].start())
+        if first and not (len(word) > 1 and word.isupper()):
+            continue
+        lowered = _plain(word)
+        if lowered in lexicon.GENERIC_CAPITALS:
+            continue
+        if lowered not in lexicon.STOP_WORDS:
             found.add(lowered)
+        elif "'" not in word:
+            return set()  # "How Do I ..." is a title: no word stands out
     return found
 
 

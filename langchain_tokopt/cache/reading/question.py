@@ -6,10 +6,11 @@ A question is read once (`prepare`) and compared often. Reading never fails and 
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+
+import numpy as np
 
 from langchain_tokopt.cache.reading import lexicon, opposites
 from langchain_tokopt.cache.reading.amounts import Amounts, amounts
@@ -166,12 +167,10 @@ def _quoted(text: str) -> tuple[str, ...]:
 
 def _trigrams(line: str) -> int:
     """One bit for each; for questions of a few dozen words as good as the set itself, at a tenth of its size."""
-    bits = bytearray(_TRIGRAM_BITS // 8)
-    coded = line.encode("utf-8", "surrogatepass")
-    for start in range(max(1, len(coded) - 2)):
-        bit = zlib.crc32(coded[start : start + 3]) % _TRIGRAM_BITS
-        bits[bit >> 3] |= 1 << (bit & 7)
-    return int.from_bytes(bits, "little") if coded else 0
+    coded = np.frombuffer(f"{line:3}".encode("utf-8", "surrogatepass"), np.uint8).astype(np.int32)
+    bits = np.zeros(_TRIGRAM_BITS, np.uint8)
+    bits[(coded[:-2] * 2741 + coded[1:-1] * 1103 + coded[2:] * 37) % _TRIGRAM_BITS] = 1
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def _asks(words: Sequence[str]) -> str | None:
