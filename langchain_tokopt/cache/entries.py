@@ -56,6 +56,7 @@ _TOUCH = text(
 _FREE = with_ids("SELECT id FROM tokopt_cache_entries WHERE id IN :ids AND alive = 1 FOR UPDATE SKIP LOCKED")
 _COUNT = text("SELECT COUNT(*) FROM tokopt_cache_entries WHERE kind = :kind AND alive = 1")
 _SIZE = text("SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM tokopt_cache_entries WHERE kind = :kind AND alive = 1")
+_PORTION = 1_000  # rows that are read together
 # A dead entry gives the name of its question free.
 BURIED = """UPDATE tokopt_cache_entries SET alive = 0, exact = '#' || id, question = '', vector = NULL, payload = '',
     spent = NULL, tags = '', expires_at = NULL, used_at = :now, bytes = 0, value = NULL"""
@@ -138,9 +139,13 @@ class Entries:
         row = connection.execute(_SCOPE, {"scope": scope}).first()
         return ScopeState(*row) if row is not None else None
 
-    def changes(self, connection: Connection, scope_id: int, seen: int) -> Sequence[Any]:
-        """Rows `(id, alive, question, vector, embedder, expires_at, revision, answer)` newer than revision `seen`."""
-        return connection.execute(_CHANGES, {"scope_id": scope_id, "seen": seen}).all()
+    def changes(self, connection: Connection, scope_id: int, seen: int) -> Iterator[Sequence[Any]]:
+        """Rows `(id, alive, question, vector, embedder, expires_at, revision, answer)` newer than revision `seen`.
+
+        In portions: a scope can be bigger than what should be in memory twice.
+        """
+        where = {"scope_id": scope_id, "seen": seen}
+        return connection.execute(_CHANGES, where, execution_options={"yield_per": _PORTION}).partitions(_PORTION)
 
     def read(self, entry_id: int, revision: int) -> Entry | None:
         """The entry, if it is still what it was at `revision`."""

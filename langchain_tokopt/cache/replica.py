@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from langchain_tokopt.cache.decision.verdict import Neighbour
+from langchain_tokopt.cache.facts import Fact, Facts, until
+from langchain_tokopt.errors import StoreError
 from langchain_tokopt.vectors import VectorIndex
 
 if TYPE_CHECKING:
@@ -19,68 +20,79 @@ if TYPE_CHECKING:
     from langchain_tokopt.cache.entries import ScopeState
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    text: str
-    revision: int
-    expires_at: float | None
-    answer: int
-
-
 class Replica:
-    """One scope's questions in memory. Thread-safe.
+    """One scope's questions in memory. Thread-safe: any number may ask, one at a time brings it up to date.
 
-    Locks are taken in one order: first a transaction of the database, then the replica.
+    Attributes:
+        following: Held by who brings it up to date; taken before a transaction of the database, never inside of one.
     """
 
     def __init__(self, embedder: str, dim: int) -> None:
         self.embedder = embedder
+        self.following = threading.Lock()
         self._dim = dim
-        self._lock = threading.Lock()
-        self._scope_id = -1
-        self._revision = -1
-        self._index = VectorIndex(dim)
-        self._known: dict[int, _Known] = {}
+        self._reached = (-1, -1)  # scope id and revision, replaced together
+        self._held = (VectorIndex(dim), Facts())
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._held[1])
 
     def current(self, state: ScopeState) -> bool:
-        """Whether this is what the database had when `state` was read."""
-        return self._scope_id == state.id and self._revision >= state.revision
+        """Whether this is what the database had when `state` was read, or later."""
+        scope_id, revision = self._reached
+        return scope_id == state.id and revision >= state.revision
 
     def seen(self, state: ScopeState) -> int:
         """The revision after which changes are needed; -1 if all must be read."""
-        return self._revision if self._scope_id == state.id and self._revision >= state.purged else -1
+        scope_id, revision = self._reached
+        return revision if scope_id == state.id and revision >= state.purged else -1
 
-    def apply(self, state: ScopeState, seen: int, rows: Sequence[Any]) -> None:
-        """Take over the rows that changed after revision `seen`, as `Entries.changes` gives them."""
-        with self._lock:
-            # Another thread may have been quicker: what it took over later must not be undone by older rows.
-            if state.id < self._scope_id or self.current(state) or (seen >= 0 and self._scope_id != state.id):
-                return
-            if seen < 0:
-                self._index, self._known = VectorIndex(self._dim), {}
-            mine = [row for row in rows if row[1] and row[3] is not None and row[4] == self.embedder]
-            kept = {row[0] for row in mine}
-            gone = [row[0] for row in rows if row[0] not in kept]
-            self._index.remove(gone)
-            for key in gone:
-                self._known.pop(key, None)
-            if mine:
-                vectors = np.stack([np.frombuffer(row[3], dtype="<f4") for row in mine])
-                self._index.add([row[0] for row in mine], vectors)
-                self._known.update({row[0]: _Known(row[2], row[6], row[5], row[7]) for row in mine})
-            self._scope_id = state.id
-            self._revision = state.revision
+    def follow(self, state: ScopeState, seen: int, portions: Iterable[Sequence[Any]]) -> None:
+        """Take over what changed after revision `seen`: rows as `Entries.changes` gives them.
+
+        Raises:
+            StoreError: A vector has another length than this embedder's.
+        """
+        index, facts = self._held if seen >= 0 else (VectorIndex(self._dim), Facts())
+        for rows in portions:
+            self._take_over(index, facts, rows)
+        self._held = index, facts
+        self._reached = state.id, state.revision
+
+    def forget(self) -> None:
+        """Everything must be read at the next turn."""
+        self._reached = (-1, -1)
+
+    def _take_over(self, index: VectorIndex, facts: Facts, rows: Sequence[Any]) -> None:
+        mine = [row for row in rows if row[1] and row[3] is not None and row[4] == self.embedder]
+        kept = {row[0] for row in mine}
+        gone = [row[0] for row in rows if row[0] not in kept]
+        # What can be found has a fact at every moment.
+        index.remove(gone)
+        facts.drop(gone)
+        if not mine:
+            return
+        length = 4 * self._dim
+        for row in mine:
+            if len(row[3]) != length:
+                msg = (
+                    f"the cache holds vectors of length {len(row[3]) // 4} of the embedder {self.embedder!r}, which "
+                    f"gives {self._dim} numbers now: remove them (clear), or give the embedder another name"
+                )
+                raise StoreError(msg)
+            key, answer = row[0], row[7]
+            # An equal number is not kept twice.
+            facts.put(Fact(key, row[2], row[6], until(row[5]), key if answer == key else answer))
+        vectors = np.frombuffer(b"".join(row[3] for row in mine), dtype="<f4").reshape(len(mine), self._dim)
+        index.add([row[0] for row in mine], vectors)
 
     def nearest(self, vector: NDArray[np.float32], k: int, now: float) -> list[Neighbour]:
         """At most `k` questions that have not expired, nearest first."""
-        index, known = self._index, self._known
+        index, facts = self._held
         found = []
         for key, similarity in index.search(vector, k):
-            fact = known.get(key)
-            if fact is not None and (fact.expires_at is None or fact.expires_at > now):
+            fact = facts.get(key)
+            if fact is not None and fact.expires_at > now:
                 found.append(Neighbour(key, fact.revision, fact.text, similarity, answer=fact.answer))
         return found
 

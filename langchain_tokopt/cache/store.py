@@ -110,15 +110,25 @@ class AnswerStore:
 
     def _brought_up_to_date(self, scope: str, state: ScopeState, dim: int) -> Replica:
         replica = self._replicas.open(scope, self._embeddings.name, dim)
-        if not replica.current(state):
+        if replica.current(state):
+            return replica
+        with replica.following:
+            if replica.current(state):
+                return replica  # somebody else was quicker
             with self._database.read() as connection:
                 now = self.entries.state(connection, scope)
-                if now is None:
-                    self._replicas.forget(scope)
-                    return Replica(self._embeddings.name, dim)
-                seen = replica.seen(now)
-                replica.apply(now, seen, self.entries.changes(connection, now.id, seen))
-        return replica
+                while now is not None:
+                    seen = replica.seen(now)
+                    replica.follow(now, seen, self.entries.changes(connection, now.id, seen))
+                    # On PostgreSQL each query sees what is committed by then: dead rows, which tell of removals, may
+                    # have been purged between the two.
+                    later = self.entries.state(connection, scope)
+                    if later is None or (seen < 0 or later.purged == now.purged):
+                        return replica
+                    replica.forget()
+                    now = later
+        self._replicas.forget(scope)
+        return Replica(self._embeddings.name, dim)
 
     def _nearest(self, replica: Replica, question: str, vector: np.ndarray, now: float) -> Found:
         near = replica.nearest(vector, self._neighbours, now)

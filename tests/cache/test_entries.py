@@ -51,7 +51,7 @@ def neighbours(entries: Entries, scope: str = "s") -> list[Neighbour]:
     with entries.database.read() as connection:
         state = entries.state(connection, scope)
         assert state is not None
-        replica.apply(state, -1, entries.changes(connection, state.id, -1))
+        replica.follow(state, -1, entries.changes(connection, state.id, -1))
     return replica.nearest(np.array([0.8, 0.6], dtype=np.float32), 10, now=0.0)
 
 

@@ -1,0 +1,52 @@
+"""What is known of many entries, by id."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_tokopt.cache.facts import Fact, Facts, until
+
+
+def fact(key: int, text: str = "q", **fields: float) -> Fact:
+    return Fact(key, text, **{"revision": 1, "expires_at": math.inf, "answer": key, **fields})  # type: ignore[arg-type]
+
+
+def test_a_fact_is_what_was_noted_last() -> None:
+    facts = Facts()
+    facts.put(fact(7, "old"))
+    facts.put(fact(7, "new", revision=3, expires_at=9.5, answer=2))
+    assert facts.get(7) == Fact(id=7, text="new", revision=3, expires_at=9.5, answer=2)
+    assert len(facts) == 1
+    assert facts.get(8) is None
+
+
+def test_room_of_the_forgotten_is_used_again() -> None:
+    facts = Facts()
+    for key in range(10):
+        facts.put(fact(key))
+    facts.drop([3, 4, 99])
+    facts.put(fact(20))
+    facts.put(fact(21))
+    assert sorted(known.id for known in facts) == [0, 1, 2, 5, 6, 7, 8, 9, 20, 21]
+    assert len(facts._texts) == 10
+
+
+def test_an_expiry_that_is_not_set_never_comes() -> None:
+    assert (until(None), until(3.5)) == (math.inf, 3.5)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.text(max_size=3))))
+def test_it_behaves_like_a_dictionary(steps: list[tuple[bool, int, str]]) -> None:
+    facts, model = Facts(), dict[int, Fact]()
+    for keep, key, text in steps:
+        if keep:
+            facts.put(fact(key, text))
+            model[key] = fact(key, text)
+        else:
+            facts.drop([key])
+            model.pop(key, None)
+        assert len(facts) == len(model)
+    assert {known.id: known for known in facts} == model
