@@ -143,7 +143,7 @@ def test_a_purge_between_two_queries_is_noticed(database: Database) -> None:
             exact="1",
             question="near",
             payload="x",
-            vector=vector(1, 0.1),
+            vector=store._embeddings.vector("near").tobytes(),
             embedder=store._embeddings.name,
         ),
         0.0,
