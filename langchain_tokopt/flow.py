@@ -13,7 +13,9 @@ import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import replace
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from langchain.agents.middleware.internal_call_transformer import internal_call_metadata
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("langchain_tokopt")
 
 Flow: TypeAlias = (
-    "Generator[ModelRequest[Any] | Later, ModelResponse[Any], ModelResponse[Any] | ExtendedModelResponse[Any]]"
+    "Generator[ModelRequest[Any] | Later | Pause, ModelResponse[Any], ModelResponse[Any] | ExtendedModelResponse[Any]]"
 )
 FlowFunction: TypeAlias = "Callable[[ModelRequest[Any]], Flow]"
 Outcome: TypeAlias = "ModelResponse[Any] | ExtendedModelResponse[Any]"
@@ -51,6 +53,7 @@ AsyncHandler: TypeAlias = "Callable[[ModelRequest[Any]], Awaitable[Any]]"
 INTERNAL_TAG = "tokopt:internal"
 BACKGROUND_TAG = "tokopt:background"
 
+_NO_PLACE = "nobody makes calls in the background here"
 _MUST_PASS = (GraphBubbleUp, BudgetExceededError)
 
 
@@ -78,6 +81,23 @@ def is_internal(request: ModelRequest[Any]) -> bool:
 def is_background(request: ModelRequest[Any]) -> bool:
     """Whether the request is made beside the user's answer (`Later`): nobody sees what is said instead of an answer."""
     return BACKGROUND_TAG in (getattr(request.model, "tags", None) or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A wait for something that happens elsewhere. A flow yields it and is resumed, with `None`, when it may go on.
+
+    A flow must not wait by itself: on an event loop its steps run in the few worker threads that all share, and those
+    it waits for may need one. A sync caller waits in its own thread, an async one on its event loop. In shadow nobody
+    waits.
+
+    Attributes:
+        until: Ends the wait when it is done; its result or error is not looked at.
+        seconds: Ends the wait in any case.
+    """
+
+    until: Future[Any]
+    seconds: float
 
 
 class StreamClosed(BaseException):
@@ -121,6 +141,8 @@ def _around(outer: FlowFunction, inner: FlowFunction) -> FlowFunction:
                     if isinstance(value, Later):
                         through = inner if value.through is None else _around(value.through, inner)
                         response = yield replace(value, through=through)
+                    elif isinstance(value, Pause):
+                        response = yield value
                     else:
                         outcome = yield from inner(value)
                         response = plain(outcome)
@@ -149,7 +171,7 @@ def plain(outcome: Any) -> ModelResponse[Any]:
 
 
 def advance(steps: Flow, response: Any = None, error: BaseException | None = None) -> tuple[bool, Any]:
-    """One step of a flow: `(False, request or Later)` when it yields, `(True, response)` when it returns."""
+    """One step of a flow: `(False, request, Later or Pause)` when it yields, `(True, response)` when it returns."""
     try:
         if error is not None:
             return False, steps.throw(error)
@@ -200,8 +222,7 @@ def guarded(
                 if done:
                     outcome: Outcome = value
                     return outcome
-                later = isinstance(value, Later)
-                if later:
+                if isinstance(value, Later):
                     value = _placed(value, part, failed, background)
                 try:
                     response = yield value
@@ -211,7 +232,7 @@ def guarded(
                     raised, send = error, {"error": error}
                 else:
                     raised, send = None, {"response": response}
-                    if not later and not is_internal(value):
+                    if not isinstance(value, (Later, Pause)) and not is_internal(value):
                         answer = response
                         stage = "response"
         finally:
@@ -232,7 +253,7 @@ def shadowed(flow: FlowFunction, *, part: str, failed: Callable[[str, BaseExcept
         try:
             done = True
             try:
-                done, value = _past_laters(steps, *advance(steps))
+                done, value = _past_asides(steps, *advance(steps))
                 done = done or is_internal(value)
             except GraphBubbleUp:
                 raise
@@ -250,7 +271,7 @@ def shadowed(flow: FlowFunction, *, part: str, failed: Callable[[str, BaseExcept
                 raise
             if not done:
                 try:
-                    _past_laters(steps, *advance(steps, response=response))
+                    _past_asides(steps, *advance(steps, response=response))
                 except Exception as error:
                     failed(part, error, "response")
             return response
@@ -272,10 +293,11 @@ def _placed(
     return replace(later, background=background(), failed=lambda error: failed(part, error, "background"))
 
 
-def _past_laters(steps: Flow, done: bool, value: Any) -> tuple[bool, Any]:
-    """The flow's first step from here on that is no call in the background; those are not made."""
-    while not done and isinstance(value, Later):
-        value.abandon("in shadow no further call is made")
+def _past_asides(steps: Flow, done: bool, value: Any) -> tuple[bool, Any]:
+    """The flow's first step from here on that is a request or the end: no calls in the background, and no waiting."""
+    while not done and isinstance(value, (Later, Pause)):
+        if isinstance(value, Later):
+            value.abandon("in shadow no further call is made")
         done, value = advance(steps)
     return done, value
 
@@ -309,8 +331,8 @@ def drive(
         try:
             done, value = advance(steps)
             while not done:
-                if isinstance(value, Later):
-                    start_later(value, beside or apart_from_the_call(handler))
+                if isinstance(value, (Later, Pause)):
+                    attend(value, beside or apart_from_the_call(handler))
                     done, value = advance(steps)
                     continue
                 try:
@@ -337,8 +359,8 @@ async def adrive(
         try:
             done, value = await in_thread(advance, steps)
             while not done:
-                if isinstance(value, Later):
-                    await astart_later(value, beside or apart_from_the_call(handler))
+                if isinstance(value, (Later, Pause)):
+                    await aattend(value, beside or apart_from_the_call(handler))
                     done, value = await in_thread(advance, steps)
                     continue
                 try:
@@ -364,24 +386,30 @@ async def adrive(
                 await in_thread(steps.close)
 
 
-def start_later(later: Later, handler: Handler) -> None:
-    """Begin a call in the background, in a thread of its own."""
-    if later.background is None:
-        later.abandon("nobody makes calls in the background here")
+def attend(aside: Later | Pause, handler: Handler) -> None:
+    """Begin a call in the background, in a thread of its own; or wait."""
+    if isinstance(aside, Pause):
+        wait_for([aside.until], timeout=max(0.0, aside.seconds))
+    elif aside.background is None:
+        aside.abandon(_NO_PLACE)
+    else:
+        aside.background.start(aside, lambda: plain(drive(aside.through or _straight, _beside(aside.request), handler)))
+
+
+async def aattend(aside: Later | Pause, handler: AsyncHandler) -> None:
+    """Begin a call in the background, on this event loop; or wait, and hold no thread meanwhile."""
+    if isinstance(aside, Pause):
+        until = asyncio.wrap_future(aside.until)
+        until.add_done_callback(lambda done: done.cancelled() or done.exception())  # or asyncio reports it as lost
+        await asyncio.wait([until], timeout=max(0.0, aside.seconds))
         return
-    later.background.start(later, lambda: plain(drive(later.through or _straight, _beside(later.request), handler)))
-
-
-async def astart_later(later: Later, handler: AsyncHandler) -> None:
-    """Begin a call in the background, on this event loop."""
 
     async def call() -> ModelResponse[Any]:
-        return plain(await adrive(later.through or _straight, _beside(later.request), handler))
+        return plain(await adrive(aside.through or _straight, _beside(aside.request), handler))
 
-    place = later.background
-    refused = await place.astart(later, call) if place is not None else "nobody makes calls in the background here"
+    refused = await aside.background.astart(aside, call) if aside.background is not None else _NO_PLACE
     if refused is not None:
-        await in_thread(later.abandon, refused)
+        await in_thread(aside.abandon, refused)
 
 
 def _beside(request: ModelRequest[Any]) -> ModelRequest[Any]:
@@ -458,7 +486,7 @@ class FlowMiddleware(AgentMiddleware[Any, Any, Any]):
     def flow(self, request: ModelRequest[Any]) -> Flow:
         """The concern itself: yield requests inwards, return the response.
 
-        A `Later` that it yields is a call in the background, made in `self.background`.
+        It may also yield a `Later`, a call in the background that is made in `self.background`, and a `Pause`.
         """
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]) -> Any:

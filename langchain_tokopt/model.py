@@ -25,15 +25,16 @@ from langchain_tokopt.events import request_scope
 from langchain_tokopt.flow import (
     FlowFunction,
     Later,
+    Pause,
+    aattend,
     adrive,
     advance,
-    astart_later,
+    attend,
     drive,
     in_thread,
     is_internal,
     let_it_know,
     must_end,
-    start_later,
 )
 
 if TYPE_CHECKING:
@@ -306,9 +307,9 @@ class OptimizedChatModel(BaseChatModel):
             with request_scope(scope):
                 done, value = advance(steps)
             while not done:
-                if isinstance(value, Later):
+                if isinstance(value, (Later, Pause)):
                     with request_scope(scope):
-                        start_later(value, call.answer_internally)
+                        attend(value, call.answer_internally)
                         done, value = advance(steps)
                     continue
                 try:
@@ -368,9 +369,9 @@ class OptimizedChatModel(BaseChatModel):
         try:
             done, value = await step(advance, steps)
             while not done:
-                if isinstance(value, Later):
+                if isinstance(value, (Later, Pause)):
                     with request_scope(scope):
-                        await astart_later(value, call.aanswer_internally)
+                        await aattend(value, call.aanswer_internally)
                     done, value = await step(advance, steps)
                     continue
                 try:
