@@ -19,7 +19,16 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from langchain_tokopt.errors import ConfigurationError, MissingDependencyError
-from langchain_tokopt.local_model import DEFAULT_MODEL, SOURCES, SentenceTransformerEmbeddings, load
+from langchain_tokopt.local_model import (
+    DEFAULT_MODEL,
+    SentenceTransformerEmbeddings,
+    from_sources,
+    load,
+    remedy,
+    short,
+)
+from langchain_tokopt.model_choice import named_model
+from langchain_tokopt.onnx_model import OnnxEmbeddings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,14 +37,18 @@ if TYPE_CHECKING:
     Key: TypeAlias = tuple[str, str | bytes]
 
 _RETRY_AFTER_SECONDS = 60.0
+# They embed queries and documents alike, give arrays, and know their own names.
+_OURS = (SentenceTransformerEmbeddings, OnnxEmbeddings)
 
 
-def find_embeddings(embeddings: Embeddings | str | None = None) -> Embeddings:
+def find_embeddings(embeddings: Embeddings | str | None = None, *, data_dir: str | Path | None = None) -> Embeddings:
     """An embedder that is ready to use; a model that was loaded before is shared.
 
     An `Embeddings` is returned as it is. A string is a local folder or a Hugging Face name. `None` is
-    all-MiniLM-L6-v2 from the Hugging Face cache, else from the offline package, else from the hub. Models run on the
-    CPU, one text batch at a time; for a GPU pass your own `Embeddings`.
+    all-MiniLM-L6-v2. An export of the model that `tokopt embedder export` made is preferred, from `data_dir`, else from
+    the user's data folder (`TOKOPT_HOME`): it needs no torch and is several times as fast. Otherwise the model comes
+    from the Hugging Face cache, else from the offline package, else from the hub. Models run on the CPU, one text batch
+    at a time; for a GPU pass your own `Embeddings`.
 
     Raises:
         ConfigurationError: `embeddings` is neither of these, or a folder that holds no model.
@@ -43,45 +56,20 @@ def find_embeddings(embeddings: Embeddings | str | None = None) -> Embeddings:
     """
     if isinstance(embeddings, Embeddings):
         return embeddings
-    if embeddings is not None and (not isinstance(embeddings, str) or not embeddings.strip()):
-        raise ConfigurationError("embeddings", embeddings, "pass a LangChain Embeddings, a model name or a folder")
+    wanted = named_model(embeddings)
+    exported = wanted.exported(None if data_dir is None else Path(data_dir))
+    if exported is not None:
+        return exported
     if importlib.util.find_spec("sentence_transformers") is None:
-        msg = f"embeddings={embeddings!r} needs sentence-transformers, which is not installed: {_remedy(DEFAULT_MODEL)}"
+        msg = f"embeddings={embeddings!r} needs sentence-transformers, which is not installed: {remedy(DEFAULT_MODEL)}"
         raise MissingDependencyError(msg)
-    name = embeddings or DEFAULT_MODEL
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return _from_folder(folder, name)
-    if name.startswith(("/", ".", "~")) or "\\" in name or name.count("/") > 1:
-        raise ConfigurationError("embeddings", name, "there is no such folder; pass a folder, a model name or nothing")
-    repository = name if "/" in name else f"sentence-transformers/{name}"
-    tried: list[str] = []
-    for source, find in SOURCES.items():
-        try:
-            return load(find(repository), repository)
-        except Exception as error:  # whatever is wrong with one source, the next may do
-            tried.append(f"{source}: {_short(error)}")
-    msg = f"The embedding model {repository} was not found ({'; '.join(tried)}): {_remedy(repository)}"
-    raise MissingDependencyError(msg)
-
-
-def _from_folder(folder: Path, name: str) -> Embeddings:
+    if wanted.folder is None:
+        return from_sources(wanted.name, lambda folder: load(folder, wanted.name))
     try:
-        return load(folder, folder.resolve().name)
+        return load(wanted.folder, wanted.name)
     except Exception as error:
-        remedy = f"the folder holds no sentence-transformers model ({_short(error)})"
-        raise ConfigurationError("embeddings", name, remedy) from error
-
-
-def _remedy(repository: str) -> str:
-    yours = "pass embeddings= with any LangChain Embeddings"
-    if repository == DEFAULT_MODEL:
-        return f'pip install "langchain-tokopt[offline]" (brings the model along), or {yours}'
-    return f"check the name and the network, pass the folder of a copy, or {yours}"
-
-
-def _short(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
+        problem = f"the folder holds no sentence-transformers model ({short(error)})"
+        raise ConfigurationError("embeddings", embeddings, problem) from error
 
 
 # --- memo ------------------------------------------------------------------------------------------------------------
@@ -98,6 +86,7 @@ class MemoEmbeddings(Embeddings):
             all-MiniLM-L6-v2 (see `find_embeddings`).
         size: How many vectors are remembered; the least recently used goes first.
         name: What identifies the embedder where vectors are stored; by default its class and model name.
+        data_dir: A folder in which an export of the model is looked for first (see `find_embeddings`).
     """
 
     def __init__(
@@ -106,6 +95,7 @@ class MemoEmbeddings(Embeddings):
         *,
         size: int = 4096,
         name: str | None = None,
+        data_dir: str | Path | None = None,
     ) -> None:
         if embeddings is not None and not isinstance(embeddings, (Embeddings, str)) and not callable(embeddings):
             raise ConfigurationError("embeddings", embeddings, "pass a LangChain Embeddings, a model name or a folder")
@@ -114,6 +104,7 @@ class MemoEmbeddings(Embeddings):
         self._given = embeddings
         self._size = size
         self._name = name
+        self._data_dir = data_dir
         self._source: Embeddings | None = None
         self._failure: tuple[float, Exception] | None = None
         self._dim: int | None = None
@@ -159,7 +150,8 @@ class MemoEmbeddings(Embeddings):
                 try:
                     given = self._given
                     found = given() if callable(given) and not isinstance(given, Embeddings) else given
-                    self._source = find_embeddings(found)
+                    at = {} if self._data_dir is None else {"data_dir": self._data_dir}
+                    self._source = find_embeddings(found, **at)
                 except Exception as error:
                     self._failure = (time.monotonic() + _RETRY_AFTER_SECONDS, error)
                     raise
@@ -182,8 +174,7 @@ class MemoEmbeddings(Embeddings):
 
     def _vectors(self, texts: list[str], kind: Literal["query", "document"]) -> list[Vector]:
         source = self.source()
-        # Our own models embed both alike, so one memo entry serves both.
-        side: str = "both" if isinstance(source, SentenceTransformerEmbeddings) else kind
+        side: str = "both" if isinstance(source, _OURS) else kind
         clean = [_printable(text) for text in texts]
         keys = [(side, _memo_key(text)) for text in clean]
         found: dict[Key, Vector] = {}
@@ -217,7 +208,7 @@ class MemoEmbeddings(Embeddings):
                 flights = [self._flights.pop(key) for key in mine]
             for flight in flights:
                 # Not `error` itself: a KeyboardInterrupt is for the thread that it hit.
-                flight.set_exception(RuntimeError(f"embedding failed in another thread: {_short(error)}"))
+                flight.set_exception(RuntimeError(f"embedding failed in another thread: {short(error)}"))
             raise
         new = dict(zip(mine, rows, strict=True))
         with self._lock:
@@ -231,7 +222,7 @@ class MemoEmbeddings(Embeddings):
 
     def _embed(self, source: Embeddings, texts: list[str], kind: Literal["query", "document"]) -> list[Vector]:
         given: Any
-        if isinstance(source, SentenceTransformerEmbeddings):
+        if isinstance(source, _OURS):
             given = source.vectors(texts)
         elif kind == "query":
             given = [source.embed_query(text) for text in texts]
@@ -276,7 +267,7 @@ def _memo_key(text: str) -> str | bytes:
 
 def _describe(source: Embeddings) -> str:
     """Class and model of an embedder, from the attributes that LangChain's integrations use."""
-    if isinstance(source, SentenceTransformerEmbeddings):
+    if isinstance(source, _OURS):
         return source.name
     if isinstance(source, MemoEmbeddings):
         return source.name.rpartition("/")[0]

