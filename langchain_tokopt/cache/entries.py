@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import text
 
 from langchain_tokopt.cache.schema import STEPS
+from langchain_tokopt.cache.scopes import batches, with_ids
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -16,16 +17,6 @@ if TYPE_CHECKING:
     from langchain_tokopt.database import Database
 
 Source: TypeAlias = Literal["model", "import", "audit", "prefetch"]
-
-
-def with_ids(statement: str) -> Any:
-    """The statement, with a list for its parameter `ids`."""
-    return text(statement).bindparams(bindparam("ids", expanding=True))
-
-
-def batches(values: list[Any], size: int = 500) -> Iterator[list[Any]]:
-    """The values in portions; a statement takes a limited number of parameters."""
-    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 _FIND = """SELECT s.id, s.revision, s.purged, e.id, e.revision, e.payload, e.spent FROM tokopt_cache_scopes s
@@ -117,10 +108,7 @@ class NewEntry:
 
 
 class Entries:
-    """Reads and writes the rows of one `kind` of cache. Stateless apart from the database.
-
-    On PostgreSQL rows are locked in the order of their ids, scopes before entries, so that writers never deadlock.
-    """
+    """Reads and writes the rows of one `kind` of cache. Stateless apart from the database."""
 
     def __init__(self, database: Database, *, kind: str) -> None:
         database.migrate("cache", STEPS)
