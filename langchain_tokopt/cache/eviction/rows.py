@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, text
 
-from langchain_tokopt.cache.scopes import batches
 from langchain_tokopt.cache.eviction.policies import Facts
+from langchain_tokopt.cache.scopes import batches
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
