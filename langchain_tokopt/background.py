@@ -13,7 +13,7 @@ import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_tokopt.errors import BudgetExceededError, ConfigurationError, TokOptError
 from langchain_tokopt.forks import follow_forks
@@ -29,7 +29,10 @@ _LOOP_ENDED = "its event loop ended"
 
 
 class AbandonedError(TokOptError):
-    """A call in the background was not made, or given up before it was answered; `reason` says why."""
+    """A call in the background was not made, or given up before it was answered; `reason` says why.
+
+    Raised by a flow inside of one that asked for the call, it gives the call up, and is no failure.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the call in the background was given up: {reason}")
@@ -160,16 +163,28 @@ class Background:
     def start(self, later: Later, call: Callable[[], ModelResponse[Any]]) -> None:
         """Begin a call in a thread of its own. Never raises and never waits."""
         errand = _Errand(later)
-        refused = self._refused(errand)
-        if refused is None:
-            try:
-                work = (self._run, errand, call)
-                threading.Thread(target=beside_the_run().run, args=work, name="tokopt-background", daemon=True).start()
-            except Exception as error:  # no thread is to be had, or the interpreter is going down
-                self._drop(errand)
-                refused = f"it could not be begun: {error}"
+        refused = self._begin(errand, call)
         if refused is not None:
             errand.missed(AbandonedError(refused))
+
+    def _begin(self, errand: _Errand, call: Callable[[], Any]) -> str | None:
+        """Why it could not be begun in a thread; `None` if it was."""
+        refused = self._refused(errand)
+        if refused is not None:
+            return refused
+        try:
+            threading.Thread(
+                target=beside_the_run().run, args=(self._run, errand, call), name="tokopt-background", daemon=True
+            ).start()
+        except Exception as error:  # no thread is to be had, or the interpreter is going down
+            self._drop(errand)
+            return f"it could not be begun: {error}"
+        return None
+
+    def run(self, work: Callable[[], object], failed: Callable[[BaseException], None] = _nothing) -> bool:
+        """Whether `work`, which is no model call, was begun in a thread of its own. `failed` is told its error."""
+        errand = _Errand(Later(cast("Any", None), lambda _: None, failed))
+        return self._begin(errand, work) is None
 
     async def astart(self, later: Later, call: Callable[[], Awaitable[ModelResponse[Any]]]) -> str | None:
         """Begin a call on this event loop; if that is not possible, why. Never raises and never waits."""
@@ -178,9 +193,11 @@ class Background:
         if refused is not None:
             return refused
         errand.loop = asyncio.get_running_loop()
+        work = self._arun(errand, call)
         try:
-            errand.task = beside_the_run().run(errand.loop.create_task, self._arun(errand, call))
+            errand.task = beside_the_run().run(errand.loop.create_task, work)
         except Exception as error:
+            work.close()
             self._drop(errand)
             return f"it could not be begun: {error}"
         # A task that is cancelled before its first step never runs: then this is the only one to know.
@@ -206,7 +223,7 @@ class Background:
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def _run(self, errand: _Errand, call: Callable[[], ModelResponse[Any]]) -> None:
+    def _run(self, errand: _Errand, call: Callable[[], Any]) -> None:
         try:
             errand.answered(call())
         except BaseException as error:  # nobody is above this thread
