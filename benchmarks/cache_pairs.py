@@ -180,8 +180,8 @@ def split(pairs: Sequence[Pair], labels: int, seed: int) -> tuple[list[Pair], li
         (learnt if len(learnt) + len(group) <= labels else scored).extend(group)
     if {pair.same for pair in learnt} != {True, False} or {pair.same for pair in scored} != {True, False}:
         msg = (
-            f"--labels {labels} leaves no pairs of both kinds on both sides: {len(pairs)} pairs, {len(groups)} groups of "
-            f"them without a sentence in common, the biggest of {max(map(len, groups))}"
+            f"--labels {labels} leaves no pairs of both kinds on both sides: {len(pairs)} pairs, {len(groups)} groups "
+            f"of them without a sentence in common, the biggest of {max(map(len, groups))}"
         )
         raise ValueError(msg)
     random.Random(seed).shuffle(learnt)

@@ -1,0 +1,285 @@
+"""How long does a look into the cache take, hit or miss, and what does an entry weigh in memory?
+
+    python -m benchmarks.cache_speed [--entries 1000 10000 100000] [--calls N] [--json OUT]
+
+Ours beside GPTCache (SQLite and FAISS) and LangChain's in-memory cache, in the same process, one after the other.
+Vectors are made beforehand, so that no embedder's time is in the figures; with `--embedder` the methods `ours+embedder`
+and `gptcache+embedder` embed each question with the default embedder of the package as well. A question has 13 words,
+under a system prompt of 200.
+
+* `exact_*`: a question that is stored, asked a second time; `hit_*`: another wording of a stored one, cosine 0.97;
+  `miss_*`: something new. The latter two are asked once each.
+* `decision_p50_ms`: ours alone, from ten neighbours that were found to the verdict, for a question never seen before.
+* `bytes_per_entry`: what the resident memory of the process grew by, vector and text included, while it was filled.
+* `import_s`: a fresh interpreter, to the point where a first look could be made; at "beside langchain" without the time
+  of what an agent has loaded anyway.
+
+The databases lie in memory (/dev/shm) where the system has such a folder, or in `--folder`: GPTCache writes at each
+hit, and how long a disk takes for that is not what is asked here.
+
+Peers come with `pip install -e .[bench]`. One that is missing is said to be missing, and has no rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from langchain_core.embeddings import Embeddings
+
+from benchmarks.overhead import percentile, words
+from benchmarks.peers import PEERS, Peer
+from benchmarks.rows import Measure, publish
+from langchain_tokopt.cache.decision import Decider, Neighbour, Threshold
+from langchain_tokopt.embeddings import find_embeddings
+
+ENTRIES = (1_000, 10_000, 100_000)
+DIM = 384
+WARM_UP = 20
+_CLUSTERS = 200
+_SYSTEM = words(random.Random(1), 200)
+_BESIDE = "import langchain.agents, langchain_core.messages, numpy"
+
+
+class Questions:
+    """Questions with vectors that lie as those of real ones do: in clusters, with other wordings close by.
+
+    Args:
+        count: How many there are.
+        calls: How many of each kind are asked.
+        seed: Of everything that is random here.
+    """
+
+    def __init__(self, count: int, calls: int, seed: int) -> None:
+        rng, floats = random.Random(seed), np.random.default_rng(seed)
+        centres = _unit(floats.normal(size=(_CLUSTERS, DIM)))
+        self.stored = [f"{words(rng, 12)} {_letters(number)}" for number in range(count)]
+        rows = _unit(
+            0.6 * centres[floats.integers(0, _CLUSTERS, count)] + 0.8 * _unit(floats.normal(size=(count, DIM)))
+        )
+        self.vectors = dict(zip(self.stored, rows, strict=True))
+        self.answers = [words(rng, 40) for _ in range(count)]
+        self._rng, self._floats, self._centres = rng, floats, centres
+        self._calls = calls
+
+    def exact(self, count: int) -> list[str]:
+        """Stored questions, of the first `count`."""
+        return self._rng.sample(self.stored[:count], min(self._calls + WARM_UP, count))
+
+    def reworded(self, count: int) -> list[str]:
+        """Other wordings of stored questions, of the first `count`; never the same one twice."""
+        chosen = self._rng.choices(self.stored[:count], k=self._calls + WARM_UP)
+        asked = [f"{_letters(number)} {question}" for number, question in enumerate(chosen, len(self.vectors))]
+        noise = _unit(self._floats.normal(size=(len(chosen), DIM)))
+        near = _unit(np.stack([self.vectors[question] for question in chosen]) + 0.25 * noise)
+        self.vectors.update(zip(asked, near, strict=True))
+        return asked
+
+    def new(self) -> list[str]:
+        """Questions like none that is stored."""
+        count = self._calls + WARM_UP
+        asked = [f"{words(self._rng, 12)} {_letters(len(self.vectors) + number)}" for number in range(count)]
+        centres = self._centres[self._floats.integers(0, _CLUSTERS, count)]
+        self.vectors.update(
+            zip(asked, _unit(0.6 * centres + 0.8 * _unit(self._floats.normal(size=(count, DIM)))), strict=True)
+        )
+        return asked
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+
+def _letters(number: int) -> str:
+    """A number as a word without digits, which the guard would compare."""
+    return "q" + "".join(chr(ord("a") + int(digit)) for digit in str(number))
+
+
+# --- times -----------------------------------------------------------------------------------------------------------
+
+
+def milliseconds(run: Callable[[str], object], asked: Sequence[str]) -> list[float]:
+    """Time of each call after the warm-up."""
+    times = []
+    for question in asked:
+        started = time.perf_counter()
+        run(question)
+        times.append((time.perf_counter() - started) * 1000)
+    return times[WARM_UP:]
+
+
+def timed(peer: Peer, name: str, questions: Questions, count: int) -> list[Measure]:
+    """Times of one peer that holds `count` entries."""
+    exact, reworded, new = questions.exact(count), questions.reworded(count), questions.new()
+    _check(name, "exact", [peer.ask(question) is not None for question in exact[:WARM_UP]], wanted=True)
+    _check(name, "new", [peer.ask(question) is not None for question in new[:WARM_UP]], wanted=False)
+    milliseconds(peer.ask, exact)
+    rows = [Measure(name, "exact_p50_ms", count, statistics.median(milliseconds(peer.ask, exact)))]
+    if peer.semantic:
+        _check(name, "reworded", [peer.ask(question) is not None for question in reworded[:WARM_UP]], wanted=True)
+        times = milliseconds(peer.ask, reworded)
+        rows.append(Measure(name, "hit_p50_ms", count, statistics.median(times)))
+        rows.append(Measure(name, "hit_p95_ms", count, percentile(times, 0.95)))
+    rows.append(Measure(name, "miss_p50_ms", count, statistics.median(milliseconds(peer.ask, new))))
+    return rows
+
+
+def _check(name: str, kind: str, hits: Sequence[bool], *, wanted: bool) -> None:
+    """A time is worth nothing if it is that of something else."""
+    if not all(hit is wanted for hit in hits):
+        msg = f"{name}: {sum(hits)} of {len(hits)} {kind} questions were hits"
+        raise RuntimeError(msg)
+
+
+def decisions(decider: Decider, calls: int, seed: int) -> float:
+    """Median time of a decision over ten neighbours, all of which must be looked at."""
+    rng, floats = random.Random(seed), np.random.default_rng(seed)
+    vector = _unit(floats.normal(size=(1, DIM)))[0]
+    cases = []
+    for _ in range(calls + WARM_UP):
+        asked = words(rng, 12)
+        texts = [
+            f"{asked} {rng.randint(0, 99)} {words(rng, 2)}" for _ in range(10)
+        ]  # a number: refused, so all are read
+        near = [Neighbour(id=n, revision=1, text=text, similarity=0.95, answer=n) for n, text in enumerate(texts)]
+        cases.append((asked, near))
+    times = []
+    for asked, near in cases:
+        started = time.perf_counter()
+        decider.decide(asked, vector, near)
+        times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times[WARM_UP:])
+
+
+def import_seconds(first_steps: str, *, beside: str = "", runs: int = 5) -> float:
+    """Median time that a fresh interpreter needs for `first_steps`, after `beside`."""
+    code = f"import time\n{beside}\ns = time.perf_counter()\n{first_steps}\nprint(time.perf_counter() - s)"
+    times = []
+    for _ in range(runs):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        times.append(float(done.stdout.split()[-1]))
+    return statistics.median(times)
+
+
+def resident_bytes() -> int | None:
+    """Resident memory of this process, `None` where the system does not tell it this way (it does on Linux)."""
+    status = Path("/proc/self/statm")
+    if not status.exists():
+        return None
+    import resource
+
+    gc.collect()
+    return int(status.read_text().split()[1]) * resource.getpagesize()
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """No connection leaves this process; some peers look for models and packages on the net."""
+
+    def refuse(self: socket.socket, address: Any) -> None:
+        msg = f"a benchmark connects to nothing ({address!r})"
+        raise OSError(msg)
+
+    with patch.object(socket.socket, "connect", refuse):
+        yield
+
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+
+def compare(
+    name: str, sizes: Sequence[int], calls: int, seed: int, *, embedder: Embeddings | None, folder: Path | None
+) -> list[Measure]:
+    """All figures of one peer; with an `embedder` each question is embedded, too.
+
+    Raises:
+        ImportError: The peer is not installed.
+    """
+    questions = Questions(max(sizes), calls, seed)
+    asking = False
+
+    def embed(text: str) -> np.ndarray:
+        if embedder is not None and asking:
+            embedder.embed_query(text)  # for its time only: where the question lies is known
+        return questions.vectors[text]
+
+    method = name if embedder is None else f"{name}+embedder"
+    rows: list[Measure] = []
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True, dir=folder) as mine, offline():
+        first, second = (Path(mine, part) for part in ("first", "second"))
+        first.mkdir()
+        peer = PEERS[name](embed=embed, folder=first, limit=WARM_UP, system=_SYSTEM)
+        peer.fill(questions.stored[:10], questions.answers[:10])
+        peer.ask(questions.new()[0])  # what a first look loads once is no entry's weight
+        peer.close()
+        second.mkdir()
+        peer = PEERS[name](embed=embed, folder=second, limit=2 * max(sizes), system=_SYSTEM)
+        before, filled = resident_bytes(), 0
+        for count in sorted(sizes):
+            asking = False
+            peer.fill(questions.stored[filled:count], questions.answers[filled:count])
+            peer.ask(questions.reworded(count)[0])  # brings its index up to date
+            asking, filled = True, count
+            after = resident_bytes()
+            rows += timed(peer, method, questions, count)
+            if embedder is None and before is not None and after is not None:
+                rows.append(Measure(method, "bytes_per_entry", count, (after - before) / count))
+        peer.close()
+    return rows
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure every peer at every size and publish the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cache_speed", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="not used: this benchmark makes its own data")
+    parser.add_argument("--entries", nargs="+", type=int, default=list(ENTRIES), metavar="N")
+    parser.add_argument("--methods", nargs="+", choices=list(PEERS), default=list(PEERS))
+    parser.add_argument("--calls", type=int, default=300, help="calls measured of each kind")
+    parser.add_argument("--imports", type=int, default=5, metavar="N", help="fresh interpreters for each import")
+    memory = Path("/dev/shm")
+    parser.add_argument("--folder", type=Path, default=memory if memory.is_dir() else None, help="of the databases")
+    parser.add_argument("--embedder", action="store_true", help="once more, with the default embedder's time")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, metavar="OUT")
+    args = parser.parse_args(argv)
+    rows: list[Measure] = []
+    missing: list[str] = []
+    embedder = find_embeddings() if args.embedder else None
+    if embedder is not None:
+        embedder.embed_query("a first text, which loads the model")
+    for name in args.methods:
+        try:
+            rows += compare(name, args.entries, args.calls, args.seed, embedder=None, folder=args.folder)
+        except ImportError as error:
+            missing.append(f"{name} is missing ({error}): pip install -e .[bench]")
+            continue
+        if embedder is not None and PEERS[name].semantic:
+            rows += compare(name, args.entries, args.calls, args.seed, embedder=embedder, folder=args.folder)
+        if args.imports:
+            steps = PEERS[name].first_steps
+            rows.append(Measure(name, "import_s", None, import_seconds(steps, runs=args.imports)))
+            beside = import_seconds(steps, beside=_BESIDE, runs=args.imports)
+            rows.append(Measure(name, "import_s", "beside langchain", beside))
+    if "ours" in args.methods:
+        rows.append(Measure("ours", "decision_p50_ms", None, decisions(Threshold(0.5), args.calls, args.seed)))
+    publish("cache_speed", "made here", rows, args.json)
+    for told in missing:
+        print(told)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
