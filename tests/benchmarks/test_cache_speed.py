@@ -19,7 +19,7 @@ HAS_GPTCACHE = importlib.util.find_spec("gptcache") is not None
 
 def run(tmp_path: Path, *arguments: str) -> dict[str, list[tuple[str, object, float]]]:
     out = tmp_path / "rows.json"
-    small = ["--entries", "30", "60", "--calls", "3", "--imports", "0", "--folder", str(tmp_path), "--json", str(out)]
+    small = ["--entries", "30", "60", "--calls", "3", "--imports", "0", "--json", str(out)]
     assert cache_speed.main([*small, *arguments]) == 0
     result = json.loads(out.read_text())
     assert (result["program"], result["data"]) == ("cache_speed", "made here")
