@@ -29,11 +29,11 @@ from langchain_core.messages.ai import UsageMetadata
 
 from benchmarks.overhead import AtOnce, percentile
 from benchmarks.rows import Measure, publish
-from langchain_tokopt.background import AbandonedError, Later
 from langchain_tokopt.cache.precompute import Known, Precompute
 from langchain_tokopt.cache.prefetch import Prefetch
 from langchain_tokopt.database import Database
 from langchain_tokopt.flow import drive
+from langchain_tokopt.later import AbandonedError, Later
 from langchain_tokopt.pricing import Pricing, Rates
 
 QUESTIONS, USERS, LENGTH = 300, 60, 6

@@ -1,4 +1,4 @@
-"""Model calls beside the user's answer: asked for by a flow, made in the background, never waited for."""
+"""Where model calls beside the user's answer are made: in threads or on event loops, never waited for."""
 
 from __future__ import annotations
 
@@ -15,108 +15,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from langchain_tokopt.errors import BudgetExceededError, ConfigurationError, TokOptError
+from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.forks import follow_forks
+from langchain_tokopt.later import AbandonedError, Errand, Later, nothing
 from langchain_tokopt.surroundings import beside_the_run
 from langchain_tokopt.threads import in_thread
 
 if TYPE_CHECKING:
-    from langchain.agents.middleware.types import ModelRequest, ModelResponse
+    from langchain.agents.middleware.types import ModelResponse
 
 log = logging.getLogger("langchain_tokopt")
 
 _LOOP_ENDED = "its event loop ended"
-
-
-class AbandonedError(TokOptError):
-    """A call in the background was not made, or given up before it was answered; `reason` says why.
-
-    Raised by a flow inside of one that asked for the call, it gives the call up, and is no failure.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the call in the background was given up: {reason}")
-        self.reason = reason
-
-
-def _nothing(_: BaseException) -> None:
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """One more model call, made beside the user's answer.
-
-    A flow yields it and is resumed at once, with `None`. The call goes through the flows inside of the one that asked,
-    marked as an internal one, and past LangChain's own cache. It belongs to the caller (`configurable` and `metadata`
-    are kept) and no longer to the run: none of the run's callbacks, streams and checkpoints is told of it.
-
-    In the end exactly one of `then` and `otherwise` is called, once; in a worker thread, if the call was begun.
-    `otherwise` is told the error: the call's own, or an `AbandonedError` when it was not made (in shadow, too many
-    under way) or not finished (the event loop closed, the process ended). What either of them raises is put on record.
-
-    Attributes:
-        request: What the model is sent.
-        then: Takes the response.
-        otherwise: Takes the error.
-        through: The flows inside of the one that asked. This and what follows is filled in on the way to the driver.
-        background: Where the call is made.
-        failed: Is told of errors.
-    """
-
-    request: ModelRequest[Any]
-    then: Callable[[ModelResponse[Any]], None]
-    otherwise: Callable[[BaseException], None] = _nothing
-    through: Callable[[ModelRequest[Any]], Any] | None = None
-    background: Background | None = None
-    failed: Callable[[BaseException], None] = _nothing
-
-    def abandon(self, reason: str) -> None:
-        """Call `otherwise`: the call will not be made."""
-        _Errand(self).missed(AbandonedError(reason))
-
-
-class _Errand:
-    """A call on its way. Whoever is first says how it ended; later comers are not heard."""
-
-    def __init__(self, later: Later) -> None:
-        self._later = later
-        self._once = threading.Lock()
-        self.outcome = "abandoned"
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.task: asyncio.Task[None] | None = None
-
-    def answered(self, response: ModelResponse[Any]) -> None:
-        if self._is_over("answered"):
-            self._safely(self._later.then, response)
-
-    def missed(self, error: BaseException) -> None:
-        given_up = isinstance(error, AbandonedError)
-        if not self._is_over("abandoned" if given_up else "failed"):
-            return
-        # A refusal is on record as the budget's own event, and nothing failed.
-        if not given_up and not isinstance(error, BudgetExceededError):
-            self._tell(error)
-        self._safely(self._later.otherwise, error)
-
-    def _is_over(self, outcome: str) -> bool:
-        """Whether this is the first to say so."""
-        first = self._once.acquire(blocking=False)
-        if first:
-            self.outcome = outcome
-        return first
-
-    def _safely(self, function: Callable[[Any], None], value: Any) -> None:
-        try:
-            function(value)
-        except Exception as error:
-            self._tell(error)
-
-    def _tell(self, error: BaseException) -> None:
-        try:
-            self._later.failed(error)
-        except Exception:
-            log.exception("an error in the background could not be put on record")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +63,7 @@ class Background:
         self._start_anew()
 
     def _start_anew(self) -> None:
-        self._errands: set[_Errand] = set()
+        self._errands: set[Errand] = set()
         self._counts: Counter[str] = Counter()
         # Reentrant: the garbage collector may end a coroutine, and so an errand, while this thread is inside.
         self._changed = threading.Condition(threading.RLock())
@@ -162,12 +72,12 @@ class Background:
 
     def start(self, later: Later, call: Callable[[], ModelResponse[Any]]) -> None:
         """Begin a call in a thread of its own. Never raises and never waits."""
-        errand = _Errand(later)
+        errand = Errand(later)
         refused = self._begin(errand, call)
         if refused is not None:
             errand.missed(AbandonedError(refused))
 
-    def _begin(self, errand: _Errand, call: Callable[[], Any]) -> str | None:
+    def _begin(self, errand: Errand, call: Callable[[], Any]) -> str | None:
         """Why it could not be begun in a thread; `None` if it was."""
         refused = self._refused(errand)
         if refused is not None:
@@ -181,14 +91,14 @@ class Background:
             return f"it could not be begun: {error}"
         return None
 
-    def run(self, work: Callable[[], object], failed: Callable[[BaseException], None] = _nothing) -> bool:
+    def run(self, work: Callable[[], object], failed: Callable[[BaseException], None] = nothing) -> bool:
         """Whether `work`, which is no model call, was begun in a thread of its own. `failed` is told its error."""
-        errand = _Errand(Later(cast("Any", None), lambda _: None, failed))
+        errand = Errand(Later(cast("Any", None), lambda _: None, failed))
         return self._begin(errand, work) is None
 
     async def astart(self, later: Later, call: Callable[[], Awaitable[ModelResponse[Any]]]) -> str | None:
         """Begin a call on this event loop; if that is not possible, why. Never raises and never waits."""
-        errand = _Errand(later)
+        errand = Errand(later)
         refused = self._refused(errand)
         if refused is not None:
             return refused
@@ -204,7 +114,7 @@ class Background:
         errand.task.add_done_callback(lambda _: self._over(errand))
         return None
 
-    def _refused(self, errand: _Errand) -> str | None:
+    def _refused(self, errand: Errand) -> str | None:
         """Why the call is not made; `None` if it was taken."""
         self._abandon_those_without_a_loop()
         with self._changed:
@@ -215,7 +125,7 @@ class Background:
             self._counts["dropped"] += 1
             return "it was closed" if self._closed else f"{self.limit} others were under way"
 
-    def _drop(self, errand: _Errand) -> None:
+    def _drop(self, errand: Errand) -> None:
         with self._changed:
             self._errands.discard(errand)
             self._counts["dropped"] += 1
@@ -223,7 +133,7 @@ class Background:
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def _run(self, errand: _Errand, call: Callable[[], Any]) -> None:
+    def _run(self, errand: Errand, call: Callable[[], Any]) -> None:
         try:
             errand.answered(call())
         except BaseException as error:  # nobody is above this thread
@@ -231,7 +141,7 @@ class Background:
         finally:
             self._over(errand)
 
-    async def _arun(self, errand: _Errand, call: Callable[[], Awaitable[ModelResponse[Any]]]) -> None:
+    async def _arun(self, errand: Errand, call: Callable[[], Awaitable[ModelResponse[Any]]]) -> None:
         try:
             await in_thread(errand.answered, await call())
         except GeneratorExit:  # the loop is gone: nothing can be awaited any more
@@ -244,7 +154,7 @@ class Background:
         finally:
             self._over(errand)
 
-    def _over(self, errand: _Errand) -> None:
+    def _over(self, errand: Errand) -> None:
         errand.missed(AbandonedError(_LOOP_ENDED))  # unless it has ended in another way
         with self._changed:
             if errand in self._errands:

@@ -23,6 +23,8 @@ from langchain_tokopt.call import BoundTools, Call, amodel_chunks, model_chunks,
 from langchain_tokopt.caller import using_config
 from langchain_tokopt.events import request_scope
 from langchain_tokopt.flow import (
+    BACKGROUND_TAG,
+    INTERNAL_TAG,
     FlowFunction,
     Later,
     Pause,
@@ -253,6 +255,16 @@ class OptimizedChatModel(BaseChatModel):
 
     # --- running ---
 
+    def _called(self) -> BaseChatModel:
+        """The model inside; marked as this one is, where an optimiser further out has made the call its own."""
+        own = {INTERNAL_TAG, BACKGROUND_TAG}.intersection(self.tags or ())
+        if not own:
+            return self.inner
+        update: builtins.dict[str, Any] = {"tags": self.tags, "metadata": self.metadata}
+        if BACKGROUND_TAG in own:
+            update.update(cache=self.cache, callbacks=self.callbacks)
+        return self.inner.model_copy(update=update)
+
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -260,7 +272,7 @@ class OptimizedChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call = Call(self.inner, self._bound, messages, stop, kwargs)
+        call = Call(self._called(), self._bound, messages, stop, kwargs)
 
         def handler(request: ModelRequest[Any]) -> ModelResponse[Any]:
             if is_internal(request):
@@ -279,7 +291,7 @@ class OptimizedChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call = Call(self.inner, self._bound, messages, stop, kwargs)
+        call = Call(self._called(), self._bound, messages, stop, kwargs)
 
         async def handler(request: ModelRequest[Any]) -> ModelResponse[Any]:
             if is_internal(request):
@@ -298,7 +310,7 @@ class OptimizedChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call = Call(self.inner, self._bound, messages, stop, kwargs)
+        call = Call(self._called(), self._bound, messages, stop, kwargs)
         with request_scope() as scope:
             pass
         steps = self.flow(call.request)
@@ -356,7 +368,7 @@ class OptimizedChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None,
         kwargs: dict[str, Any],
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
-        call = Call(self.inner, self._bound, messages, stop, kwargs)
+        call = Call(self._called(), self._bound, messages, stop, kwargs)
         with request_scope() as scope:
             pass
 

@@ -60,11 +60,14 @@ def apart(config: RunnableConfig) -> RunnableConfig:
         kept[_RUNTIME] = silent(given[_RUNTIME])
     if config.get("run_id") is not None:
         kept.setdefault("run_id", str(config["run_id"]))  # named, but not taken: a second run has an id of its own
-    callbacks = config.get("callbacks")
-    handlers = callbacks if isinstance(callbacks, list) else getattr(callbacks, "inheritable_handlers", ())
-    watching = [handler for handler in handlers if getattr(handler, "sees_background_calls", False)]
     rest = {key: value for key, value in config.items() if key not in ("callbacks", "run_id", "run_name")}
-    return cast("RunnableConfig", {**rest, "configurable": kept, "callbacks": watching or None})
+    return cast("RunnableConfig", {**rest, "configurable": kept, "callbacks": watching(config.get("callbacks"))})
+
+
+def watching(callbacks: Any) -> list[Any] | None:
+    """The handlers that are to be told of calls in the background, `None` if there are none."""
+    handlers = callbacks if isinstance(callbacks, list) else getattr(callbacks, "inheritable_handlers", ())
+    return [handler for handler in handlers if getattr(handler, "sees_background_calls", False)] or None
 
 
 def silent(runtime: Runtime[Any]) -> Runtime[Any]:

@@ -29,7 +29,7 @@ from langgraph.runtime import get_runtime
 from langgraph.types import Command
 from typing_extensions import NotRequired
 
-from langchain_tokopt.background import AbandonedError, Background, BackgroundStats, Later
+from langchain_tokopt.background import Background, BackgroundStats
 from langchain_tokopt.budget import Budget, BudgetMiddleware
 from langchain_tokopt.caller import call_who
 from langchain_tokopt.errors import ConfigurationError
@@ -46,6 +46,7 @@ from langchain_tokopt.flow import (
     is_internal,
     shadowed,
 )
+from langchain_tokopt.later import AbandonedError, Later
 from langchain_tokopt.model import OptimizedChatModel
 from langchain_tokopt.surroundings import apart_from_the_call
 from langchain_tokopt.telemetry import Telemetry, UsageCallback, UsageMiddleware
@@ -825,12 +826,10 @@ async def test_a_model_alone_keeps_its_caller_and_the_run_its_id(way: str) -> No
 
 
 def test_the_usage_callback_is_told_once_beside_the_usage_middleware() -> None:
-    """Both watch the call in the background when the callback asks to; it is counted once."""
     events: list[Event] = []
     telemetry = Telemetry()
     telemetry.emit = events.append  # type: ignore[method-assign]
     callback = UsageCallback(telemetry)
-    callback.sees_background_calls = True  # type: ignore[attr-defined]
     ends = Ends()
     asking = Asking(ends)
     model = ScriptedModel(responses=[ai("x", input_tokens=3, output_tokens=1)])
@@ -839,3 +838,34 @@ def test_the_usage_callback_is_told_once_beside_the_usage_middleware() -> None:
     assert asking.background.drain(WAIT)
     assert sorted(event.internal for event in events if isinstance(event, ModelCall)) == [False, True]
     telemetry.close()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_model_that_another_optimiser_wrapped_knows_whose_call_it_is(is_async: bool) -> None:
+    ends, seen = Ends(), []
+
+    def serving_all_but_internal_calls(req: ModelRequest[Any]) -> Flow:
+        seen.append((req.messages[-1].text, is_internal(req), is_background(req), req.model.cache))
+        return response("stored") if not is_internal(req) else (yield req)
+
+    inner = ScriptedModel(responses=["from the model"])
+    model = OptimizedChatModel.around(inner, serving_all_but_internal_calls, owner="other")
+    asking = Asking(ends)
+    agent: Any = create_agent(model, middleware=[asking])
+    given = {"messages": [HumanMessage("hi")]}
+    state = await agent.ainvoke(given) if is_async else agent.invoke(given)
+    assert await asking.background.adrain(WAIT)
+    assert state["messages"][-1].text == "stored"
+    assert ends.seen == ["from the model"]
+    assert sorted(seen) == [("check", True, True, False), ("hi", False, False, None)]
+    assert inner.tags is None
+
+
+def test_the_models_own_callbacks_are_not_told_either() -> None:
+    ends, listening, metering = Ends(), Listening(), Listening()
+    metering.sees_background_calls = True  # type: ignore[attr-defined]
+    asking = Asking(ends)
+    agent: Any = create_agent(ScriptedModel(callbacks=[listening, metering]), middleware=[asking])
+    agent.invoke({"messages": [HumanMessage("hi")]})
+    assert asking.background.drain(WAIT)
+    assert (listening.starts, sorted(metering.starts)) == (["hi"], ["check", "hi"])

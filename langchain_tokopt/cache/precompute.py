@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage
 
-from langchain_tokopt.background import AbandonedError
 from langchain_tokopt.errors import BudgetExceededError, ConfigurationError, StoreError
 from langchain_tokopt.identity import model_identity
+from langchain_tokopt.later import AbandonedError
 
 if TYPE_CHECKING:
     from langchain.agents.middleware.types import ModelRequest, ModelResponse

@@ -12,11 +12,12 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from langchain_tokopt.background import AbandonedError, Background, Later
+from langchain_tokopt.background import Background
 from langchain_tokopt.cache.precompute import Known, Paid, Precompute, paying
 from langchain_tokopt.cache.prediction import EVERYBODY, Likely, Successions
 from langchain_tokopt.cache.prediction_store import SuccessionStore
 from langchain_tokopt.cache.track_record import TrackRecord
+from langchain_tokopt.later import AbandonedError, Later
 from langchain_tokopt.pricing import Pricing
 
 if TYPE_CHECKING:

@@ -58,6 +58,7 @@ class UsageCallback(BaseCallbackHandler):
     """
 
     raise_error = False
+    sees_background_calls = True  # they cost money, too, and go on when the run has ended
 
     def __init__(
         self,

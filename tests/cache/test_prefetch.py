@@ -19,7 +19,6 @@ from langchain_core.messages import HumanMessage
 from langchain_core.messages.ai import UsageMetadata
 
 from benchmarks.cache_prediction import simulate
-from langchain_tokopt.background import Later
 from langchain_tokopt.cache.precompute import Known, Precompute
 from langchain_tokopt.cache.prediction import EVERYBODY, Likely, Place, Successions
 from langchain_tokopt.cache.prediction_store import SuccessionStore
@@ -28,6 +27,7 @@ from langchain_tokopt.cache.track_record import Band, TrackRecord
 from langchain_tokopt.database import Database
 from langchain_tokopt.errors import BudgetExceededError, ConfigurationError, StoreError
 from langchain_tokopt.flow import Flow, FlowMiddleware
+from langchain_tokopt.later import Later
 from langchain_tokopt.pricing import Pricing, Rates
 from tests.databases import KINDS, database_url
 from tests.fakes import FakeClock, ScriptedModel, ai

@@ -11,8 +11,8 @@ from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 
 from langchain_tokopt import TokenOptimizer
-from langchain_tokopt.background import Later
 from langchain_tokopt.flow import Flow, FlowMiddleware, compose
+from langchain_tokopt.later import Later
 from langchain_tokopt.model import OptimizedChatModel
 from tests.providers.agents import APIS, OURS, Run, Way, chat_model, make_agent, measured, optimizer, run
 from tests.providers.billing import Bill
