@@ -20,7 +20,7 @@ from langchain_tokopt.forks import follow_forks
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-_FORK_WAIT_SECONDS = 10.0
+_LONGEST_WAIT_SECONDS = 10.0
 
 # "CREATE TABLE IF NOT EXISTS" is not safe on PostgreSQL when two callers race: this lock lets one in at a time.
 _MIGRATION_LOCK = int.from_bytes(hashlib.sha256(b"langchain_tokopt migrations").digest()[:8], "big", signed=True)
@@ -81,8 +81,13 @@ class Database:
         return f"Database({self.url!r})"
 
     def close(self) -> None:
-        """Close every connection. What is in memory only is gone; a later transaction raises `StoreError`."""
+        """Close every connection. What is in memory only is gone; a later transaction raises `StoreError`.
+
+        What other threads have under way is waited for, at most 10 seconds: SQLite does not survive it if a connection
+        is closed under a query.
+        """
         self._closed = True
+        self._gate.wait_until_idle(1 if getattr(self._local, "connection", None) is not None else 0)
         self._direct.close()
         self._engine.dispose()
 
@@ -134,10 +139,10 @@ class Database:
         if self.dialect == "postgresql":
             query = query.replace("?", "%s")
         joined: Connection | None = getattr(self._local, "connection", None)
-        if joined is None and self.persistent and not self._closed:
+        if joined is None and self.persistent:
             dbapi = self._engine.dialect.loaded_dbapi
             try:
-                with self._gate.transaction():
+                with self._open_gate():
                     return self._direct.rows(query, values)
             except (dbapi.OperationalError, dbapi.InterfaceError, TimeoutError) as error:
                 raise self._store_error(error) from error
@@ -149,15 +154,24 @@ class Database:
             return [tuple(row) for row in connection.exec_driver_sql(query, tuple(values))]
 
     @contextmanager
-    def _transaction(self, begin: str, lock: threading.Lock | None) -> Iterator[Connection]:
+    def _open_gate(self) -> Iterator[None]:
+        with self._gate.transaction():
+            self._check_open()
+            yield
+
+    def _check_open(self) -> None:
         if self._closed:
             msg = f"{self.url} is closed: make a new Database"
             raise StoreError(msg)
+
+    @contextmanager
+    def _transaction(self, begin: str, lock: threading.Lock | None) -> Iterator[Connection]:
+        self._check_open()
         if lock is not None and not lock.acquire(timeout=self._timeout):
             raise self._locked()
         local = self._local
         try:
-            with self._gate.transaction(), self._translated(), self._engine.connect() as connection, connection.begin():
+            with self._open_gate(), self._translated(), self._engine.connect() as connection, connection.begin():
                 if self.dialect == "sqlite":
                     connection.exec_driver_sql(begin)
                 local.connection = connection
@@ -298,6 +312,7 @@ class _Gate:
         self._changed = threading.Condition(threading.Lock())
         self._open = 0
         self._forking = False
+        self._awaited = 0
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -310,14 +325,21 @@ class _Gate:
         finally:
             with self._changed:
                 self._open -= 1
-                if self._forking:
+                if self._forking or self._awaited:
                     self._changed.notify_all()
 
     def shut(self, own: int) -> bool:
         """Let no transaction begin; whether all but the `own` ones of the calling thread ended in time."""
         with self._changed:
             self._forking = True
-            return self._changed.wait_for(lambda: self._open <= own, timeout=_FORK_WAIT_SECONDS)
+            return self._changed.wait_for(lambda: self._open <= own, timeout=_LONGEST_WAIT_SECONDS)
+
+    def wait_until_idle(self, own: int) -> None:
+        """Wait for all transactions but the `own` ones of the calling thread; not for ever."""
+        with self._changed:
+            self._awaited += 1
+            self._changed.wait_for(lambda: self._open <= own, timeout=_LONGEST_WAIT_SECONDS)
+            self._awaited -= 1
 
     def open(self) -> None:
         with self._changed:

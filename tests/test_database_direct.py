@@ -102,6 +102,34 @@ def test_a_closed_database_says_so_and_leaves_no_connection_open(database: Datab
         database.fetch(N, ("a",))
 
 
+def test_closing_waits_for_what_other_threads_have_under_way(database: Database) -> None:
+    order: list[str] = []
+    inside, may_end = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with database.read() as connection:
+            inside.set()
+            may_end.wait()
+            order.append(f"read {connection.execute(text('SELECT n FROM counts')).first()[0]}")
+
+    def close() -> None:
+        database.close()
+        order.append("closed")
+
+    reader, closer = threading.Thread(target=read), threading.Thread(target=close)
+    reader.start()
+    inside.wait()
+    closer.start()
+    while not database._gate._awaited:
+        pass
+    with pytest.raises(StoreError, match="is closed"):
+        database.fetch(N, ("a",))
+    may_end.set()
+    reader.join()
+    closer.join()
+    assert order == ["read 0", "closed"]
+
+
 def test_a_connection_in_use_is_closed_after_it(tmp_path: Path) -> None:
     database = Database(tmp_path / "a.db")
     direct = database._direct

@@ -7,26 +7,33 @@ before it is asked, so that what another process stored or removed counts at onc
 from __future__ import annotations
 
 import logging
+import math
 import threading
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from langchain_tokopt.cache.chores import Chores
 from langchain_tokopt.cache.decision import Decider, Verdict
 from langchain_tokopt.cache.entries import Entries, Entry, NewEntry, ScopeState, Source
+from langchain_tokopt.cache.reembed import Reembedding
 from langchain_tokopt.cache.removal import Removal
 from langchain_tokopt.cache.replica import Replica, Replicas
 from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
-from langchain_tokopt.errors import MissingDependencyError
+from langchain_tokopt.errors import ConfigurationError, MissingDependencyError
+from langchain_tokopt.forks import follow_forks
 from langchain_tokopt.weighted_memo import WeightedMemo
 
 log = logging.getLogger("langchain_tokopt")
 
 _TOUCHES = 64  # uses that are noted together: one write for many hits
 _PAYLOAD_CHARACTERS = 4_000_000  # of hot answers kept in memory
+_REEMBED_AGAIN_SECONDS = (60.0, 3600.0)  # after which embedding anew is taken up again: at first, and at most
 _RECOUNT = 64  # entries stored by this process before it counts again what others stored
 
 
@@ -56,6 +63,13 @@ class AnswerStore:
         max_scopes: How many scopes this process keeps in memory.
         neighbours: How many near questions the decider is shown.
         clock: Unix time in seconds.
+        on_embedder_change: What happens if the database holds questions that another embedder has embedded: "reembed"
+            embeds them anew in the background, "refuse" raises.
+        max_entry_bytes: A bigger entry (payload, question and vector together) is not stored.
+
+    Raises:
+        ConfigurationError: The database holds vectors of another embedder, and that is refused.
+        StoreError: The database cannot be used.
     """
 
     def __init__(
@@ -69,7 +83,13 @@ class AnswerStore:
         max_scopes: int,
         clock: Callable[[], float],
         neighbours: int = 10,
+        on_embedder_change: Literal["reembed", "refuse"] = "reembed",
+        max_entry_bytes: int | None = None,
     ) -> None:
+        if on_embedder_change not in ("reembed", "refuse"):
+            raise ConfigurationError("on_embedder_change", on_embedder_change, 'use "reembed" or "refuse"')
+        if max_entry_bytes is not None and (isinstance(max_entry_bytes, bool) or not max_entry_bytes > 0):
+            raise ConfigurationError("max_entry_bytes", max_entry_bytes, "use a number of bytes, or None for any size")
         self.entries = Entries(database, kind=kind)
         self.removal = Removal(database, kind=kind)
         self._database = database
@@ -78,12 +98,41 @@ class AnswerStore:
         self._max_entries = max_entries
         self._clock = clock
         self._neighbours = neighbours
-        self._replicas = Replicas(max_scopes)
+        self._max_scopes = max_scopes
+        self._max_entry_bytes = max_entry_bytes
+        self._chores = Chores()
+        self._reembedding = Reembedding(database, kind=kind, embeddings=embeddings, clock=clock)
+        self._reembed_at, self._reembed_wait = -math.inf, _REEMBED_AGAIN_SECONDS[0]
+        self._counts: Counter[str] = Counter()
+        self._until_count = 0
+        self._warned = False
+        self._start_anew()
+        follow_forks(self, level=1)
+        if on_embedder_change == "refuse":
+            self._reembed_at = math.inf
+            with suppress(MissingDependencyError):  # then nothing is compared at all
+                self._reembedding.refuse()
+
+    def _start_anew(self) -> None:
+        self._replicas = Replicas(self._max_scopes)
         self._hot: WeightedMemo[Entry] = WeightedMemo(weight_limit=_PAYLOAD_CHARACTERS)
         self._lock = threading.Lock()
         self._used: dict[int, tuple[float, int]] = {}
-        self._until_count = 0
-        self._warned = False
+
+    def counts(self) -> dict[str, int]:
+        """What this process has done: "too_big" entries not stored, "reembedded" and "not_reembedded" ones."""
+        reembedding = self._reembedding
+        return {
+            "too_big": self._counts["too_big"],
+            "reembedded": reembedding.done,
+            "not_reembedded": reembedding.failed,
+            "failed_chores": self._chores.failures,
+        }
+
+    def close(self) -> None:
+        """Write down what is pending and end what is done in the background. The database stays open."""
+        self._chores.close()
+        self.flush()
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
@@ -101,6 +150,7 @@ class AnswerStore:
             return Found(reason=exact_only)
         known = self._replicas.get(scope)
         if known is not None and known.current(state) and not len(known):
+            self._see_to_the_embedder(now)
             return Found(reason="nothing stored")  # and nothing to embed the question for
         vector = self._vector(question)
         if vector is None:
@@ -153,12 +203,31 @@ class AnswerStore:
 
     def _vector(self, text: str) -> np.ndarray | None:
         try:
-            return self._embeddings.vector(text)
+            vector = self._embeddings.vector(text)
         except MissingDependencyError as error:
             if not self._warned:
                 self._warned = True
                 log.warning("the cache finds exact repetitions only: %s", error)
             return None
+        self._see_to_the_embedder(self._clock())
+        return vector
+
+    def _see_to_the_embedder(self, now: float) -> None:
+        if now >= self._reembed_at and self._embeddings.loaded:
+            self._reembed_at = math.inf
+            self._chores.ask("embedding anew", self._reembed)
+
+    def _reembed(self) -> None:
+        try:
+            if self._reembedding.begin() and not self._reembedding.run(wanted=lambda: self._chores.wanted):
+                self._later()
+        except BaseException:
+            self._later()
+            raise
+
+    def _later(self) -> None:
+        self._reembed_at = self._clock() + self._reembed_wait
+        self._reembed_wait = min(2 * self._reembed_wait, _REEMBED_AGAIN_SECONDS[1])
 
     # --- storing -----------------------------------------------------------------------------------------------------
 
@@ -177,8 +246,8 @@ class AnswerStore:
         answer: int | None = None,
         value_nano_usd: int | None = None,
         source: Source = "model",
-    ) -> int:
-        """The id under which an answer was stored. One to the same text is replaced; what has no room is evicted.
+    ) -> int | None:
+        """The id under which an answer was stored, `None` if it is too big. One to the same text is replaced.
 
         `answer`: the number of the group of entries that hold the same answer (`Neighbour.answer`), `None` for an
         answer of its own.
@@ -201,6 +270,10 @@ class AnswerStore:
             value_nano_usd=value_nano_usd,
             source=source,
         )
+        if self._max_entry_bytes is not None and new.size > self._max_entry_bytes:
+            with self._lock:
+                self._counts["too_big"] += 1
+            return None
         entry_id = self.entries.put(new, now)
         with self._lock:
             self._until_count -= 1
@@ -233,10 +306,22 @@ class AnswerStore:
             self._used[entry_id] = (now, hits + 1)
             due = len(self._used) >= _TOUCHES
         if due:
-            self.flush()
+            self._chores.ask("notes of use", self.flush)  # nobody waits for a writer because of a hit
 
     def flush(self) -> None:
         """Write down what was used lately; the order of eviction comes from it."""
         with self._lock:
             used, self._used = self._used, {}
         self.entries.touch(used)
+
+    # --- forks -------------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        return None
+
+    def after_fork_in_parent(self) -> None:
+        return None
+
+    def after_fork_in_child(self) -> None:
+        """Any lock may be held by a thread that is not there; what is in memory is read again when it is needed."""
+        self._start_anew()

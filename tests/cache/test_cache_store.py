@@ -246,18 +246,6 @@ def test_answers_outlive_the_process(tmp_path: Path, clock: FakeClock) -> None:
     second.close()
 
 
-def test_vectors_of_another_embedder_are_never_compared(database: Database, clock: FakeClock) -> None:
-    class OtherEmbeddings(TableEmbeddings):
-        pass
-
-    keep(open_store(database, clock), "how do I pay")
-    other = open_store(database, clock, OtherEmbeddings(TABLE))
-    assert find(other, "how can I pay").reason == "nothing stored"
-    assert find(other, "how do I pay").how == "exact"
-    keep(other, "how can I pay")
-    assert told(find(other, "paying, how")) == ("semantic", "to how can I pay")
-
-
 def test_threads_that_store_find_and_remove_at_once(database: Database, clock: FakeClock) -> None:
     stores = [open_store(database, clock, max_entries=30) for _ in "ab"]
     wrong: list[Any] = []
