@@ -12,6 +12,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -52,12 +53,17 @@ class Background:
 
     Args:
         limit: How many calls may be under way at once; those beyond are dropped.
+        grace_seconds: How long a call waits before it begins, so that it does not take the interpreter from the answer
+            that is on its way out.
     """
 
-    def __init__(self, *, limit: int = 8) -> None:
+    def __init__(self, *, limit: int = 8, grace_seconds: float = 0.05) -> None:
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
             raise ConfigurationError("limit", limit, "use a whole number; 0 for no calls in the background")
+        if not grace_seconds >= 0:
+            raise ConfigurationError("grace_seconds", grace_seconds, "use a number of seconds, or 0")
         self.limit = limit
+        self._grace_seconds = grace_seconds
         self._closed = False
         self._hooked = False
         self._start_anew()
@@ -135,7 +141,9 @@ class Background:
 
     def _run(self, errand: Errand, call: Callable[[], Any]) -> None:
         try:
-            errand.answered(call())
+            wait_for([errand.go], timeout=self._grace_seconds)
+            if not errand.over:
+                errand.answered(call())
         except BaseException as error:  # nobody is above this thread
             errand.missed(error)
         finally:
@@ -143,7 +151,9 @@ class Background:
 
     async def _arun(self, errand: Errand, call: Callable[[], Awaitable[ModelResponse[Any]]]) -> None:
         try:
-            await in_thread(errand.answered, await call())
+            await asyncio.wait([asyncio.wrap_future(errand.go)], timeout=self._grace_seconds)
+            if not errand.over:
+                await in_thread(errand.answered, await call())
         except GeneratorExit:  # the loop is gone: nothing can be awaited any more
             raise
         except BaseException as error:
@@ -182,6 +192,8 @@ class Background:
         while True:
             self._abandon_those_without_a_loop()
             with self._changed:
+                for errand in self._errands:
+                    errand.hurry()
                 if all(errand.loop is here and here is not None for errand in self._errands):
                     return not self._errands
                 left = until - time.monotonic()

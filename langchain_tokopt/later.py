@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +78,19 @@ class Errand:
         self._later = later
         self._once = threading.Lock()
         self.outcome = "abandoned"
+        self.go: Future[None] = Future()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it has been said how it ended."""
+        return self._once.locked()
+
+    def hurry(self) -> None:
+        """Let it begin now, if it has not begun."""
+        with contextlib.suppress(InvalidStateError):  # somebody else was quicker
+            self.go.set_result(None)
 
     def answered(self, response: ModelResponse[Any]) -> None:
         """Call `then`, if nobody has said yet how it ended."""
