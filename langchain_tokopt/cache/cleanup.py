@@ -35,6 +35,17 @@ class Cleaned:
         return Cleaned(self.expired + other.expired, self.evicted + other.evicted)
 
 
+def clean(removal: Removal, room: Room | None, now: float) -> Cleaned:
+    """Remove what has expired, what there is no room for, and tombstones that everybody had time to see."""
+    expired = last = removal.remove_expired(now)
+    while last == _EXPIRED_AT_ONCE:
+        last = removal.remove_expired(now)
+        expired += last
+    evicted = room.make(now) if room is not None else 0
+    removal.purge(now)
+    return Cleaned(expired, evicted)
+
+
 class Charge:
     """One kind of entries that is kept clean for as long as somebody holds this. `room` is `None` without limits."""
 
@@ -49,13 +60,7 @@ class Charge:
 
     def clean(self, now: float) -> Cleaned:
         """Clean it, in this thread."""
-        expired = last = self.removal.remove_expired(now)
-        while last == _EXPIRED_AT_ONCE:
-            last = self.removal.remove_expired(now)
-            expired += last
-        evicted = self.room.make(now) if self.room is not None else 0
-        self.removal.purge(now)
-        return Cleaned(expired, evicted)
+        return clean(self.removal, self.room, now)
 
     def close(self) -> None:
         """Keep it clean no more; the thread ends with its last charge. What eviction has learnt is saved."""
