@@ -191,9 +191,11 @@ def split(pairs: Sequence[Pair], labels: int, seed: int) -> tuple[list[Pair], li
 def edited(pairs: Sequence[Pair], seed: int) -> list[Pair]:
     """Pairs with another answer, made by an edit of pairs with the same one."""
     made: dict[Pair, None] = {}
-    for place, pair in enumerate(pair for pair in pairs if pair.same):
-        rng = random.Random(f"{seed}/{place}")
-        for kind, text in edits(pair.b, rng).items():
+    for pair in pairs:
+        if not pair.same:
+            continue
+        # Drawn by the text alone: a table of vectors that was written for all pairs then does for some of them.
+        for kind, text in edits(pair.b, random.Random(f"{seed}/{pair.b}")).items():
             for other in (pair.a, pair.b):
                 if other != text:
                     made[Pair(other, text, same=False, kind=kind)] = None

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 from langchain_tokopt.cache.reading import Prepared, lexicon, opposites, prepare
 from langchain_tokopt.cache.reading.amounts import Amounts
-from langchain_tokopt.cache.reading.question import Role
+from langchain_tokopt.cache.reading.roles import Role
 
 __all__ = ["Prepared", "difference", "needs_context", "prepare"]
 

@@ -6,6 +6,7 @@ A question is read once (`prepare`) and compared often. Reading never fails and 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,12 +16,13 @@ import numpy as np
 from langchain_tokopt.cache.reading import lexicon, opposites
 from langchain_tokopt.cache.reading.amounts import Amounts, amounts
 from langchain_tokopt.cache.reading.naming import names_and_identifiers
+from langchain_tokopt.cache.reading.roles import Role, particles, roles, slots
 from langchain_tokopt.cache.reading.stems import stem
+from langchain_tokopt.memo import Memo
 
 # Longer than any embedder reads. What comes after it is compared as it stands.
 _READ_CHARACTERS = 8_000
 _TRIGRAM_BITS = 4_096
-_AROUND = 3  # content words that are looked at on each side of a connector
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _QUOTED = re.compile(
@@ -49,15 +51,6 @@ _TAG_QUESTION = re.compile(
     r",\s*(?:is|are|was|were|do|does|did|can|could|will|would|should|has|have)n't\s+"
     r"(?:it|that|they|he|she|you|i|we|there)\s*[?.!]*\s*\Z"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """The nearest content words on both sides of a word such as "to", "before" or "than", the nearest first."""
-
-    connector: str
-    left: tuple[str, ...]
-    right: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +110,7 @@ def prepare(text: str) -> Prepared:
     read, rest = text[:_READ_CHARACTERS], text[_READ_CHARACTERS:]
     plain = read.replace("\u2019", "'")
     lowered = plain.casefold()
-    words = tuple([word.removesuffix("'s") for word in _WORD.findall(lowered)])
+    words = tuple([sys.intern(word.removesuffix("'s")) for word in _WORD.findall(lowered)])
     vocabulary = frozenset(words)
     all_stems = [stem(word) for word in words]
     stop, deny = lexicon.STOP_WORDS, lexicon.NEGATIONS
@@ -142,12 +135,31 @@ def prepare(text: str) -> Prepared:
         entities=entities,
         kinds=kinds,
         denied=frozenset([base for word in words if word not in deny and (base := opposites.without_prefix(word))]),
-        particles=_particles(words, all_stems),
-        slots=_slots(words, all_stems),
-        roles=_roles(words, all_stems),
+        particles=particles(words, all_stems),
+        slots=slots(words, all_stems),
+        roles=roles(words, all_stems),
         asks=_asks(words),
         trigrams=_trigrams(" ".join(words)),
     )
+
+
+class Reader:
+    """Reads questions and remembers those that were read lately. Needs no lock.
+
+    Args:
+        limit: How many are remembered; each takes about 4 kB.
+    """
+
+    def __init__(self, *, limit: int = 4096) -> None:
+        self._memo: Memo[Prepared] = Memo(limit=limit)
+
+    def __call__(self, text: str) -> Prepared:
+        """The question, read."""
+        found = self._memo.get(text)
+        if found is None:
+            found = prepare(text)
+            self._memo.put(text, found)
+        return found
 
 
 def _negations(lowered: str, words: Sequence[str]) -> int:
@@ -237,60 +249,3 @@ def _is_month(plain: str, words: Sequence[str], place: int) -> bool:
     if before in lexicon.BEFORE_MONTH or before.isdigit() or after.isdigit():
         return True
     return place > 0 and words[place].capitalize() in plain and not plain.istitle()
-
-
-# --- order and roles -------------------------------------------------------------------------------------------------
-
-
-def _particles(words: Sequence[str], roots: Sequence[str]) -> frozenset[tuple[str, str]]:
-    found = set()
-    for place, word in enumerate(words):
-        if place and word in opposites.PARTICLES:
-            found.add((roots[place - 1], word))
-            for back in range(max(0, place - 4), place - 1):
-                if words[back] in opposites.SEPARABLE:
-                    found.add((roots[back], word))
-    return frozenset(found)
-
-
-def _slots(words: Sequence[str], roots: Sequence[str]) -> frozenset[tuple[str, str]]:
-    """Bare words after "from", "to", "in", "near", "via": a place or a unit, known to a list or not."""
-    found = set()
-    for place, word in enumerate(words[:-1]):
-        if word not in ("from", "to", "in", "into", "near", "via"):
-            continue
-        filler = words[place + 1]
-        if filler in lexicon.STOP_WORDS or filler in lexicon.DETERMINERS or not filler.isalpha():
-            continue
-        if word != "to" or _is_direction(words, roots, place):
-            found.add((word, roots[place + 1]))
-    return frozenset(found)
-
-
-def _is_direction(words: Sequence[str], roots: Sequence[str], place: int) -> bool:
-    """Whether this "to" says where to, and does not begin "to reset"."""
-    moving = lexicon.moving()
-    return (
-        any(roots[back] in moving for back in range(max(0, place - 4), place)) or "from" in words[place + 2 : place + 3]
-    )
-
-
-def _roles(words: Sequence[str], roots: Sequence[str]) -> tuple[Role, ...]:
-    if lexicon.CONNECTORS.isdisjoint(words):
-        return ()
-    stop = lexicon.STOP_WORDS
-    found = []
-    for place, word in enumerate(words):
-        if word not in lexicon.CONNECTORS or (word == "to" and not _is_direction(words, roots, place)):
-            continue
-        left = [roots[i] for i in range(place) if words[i] not in stop][-_AROUND:]
-        right: list[str] = []
-        for i in range(place + 1, len(words)):
-            if words[i] not in stop:
-                right.append(roots[i])
-                if len(right) == _AROUND:
-                    break
-        found.append(Role(word, tuple(reversed(left)), tuple(right)))
-        if len(found) == 8:  # a question with more of them is no longer short
-            break
-    return tuple(found)
