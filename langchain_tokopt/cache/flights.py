@@ -24,6 +24,7 @@ from typing_extensions import Self
 from langchain_tokopt.cache.guard import difference
 from langchain_tokopt.events import request_scope
 from langchain_tokopt.flow import Pause
+from langchain_tokopt.forks import follow_forks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,6 +86,10 @@ class Flights:
     def __init__(self, timeout_seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.timeout_seconds = timeout_seconds
         self.clock = clock
+        self._start_anew()
+        follow_forks(self)
+
+    def _start_anew(self) -> None:
         self._numbers = itertools.count(1)
         self._flights: dict[Hashable, dict[Hashable, _Flight]] = {}
         self._under_way = 0
@@ -168,9 +173,10 @@ class Flights:
         """Let those who wait for `flight` go on."""
         with self._lock:
             self._forget(turn.scope, turn.exact, flight)
-            self._leaders[turn.caller] -= 1
-            if not self._leaders[turn.caller]:
-                del self._leaders[turn.caller]
+            if turn.caller in self._leaders:  # or the process has forked meanwhile
+                self._leaders[turn.caller] -= 1
+                if not self._leaders[turn.caller]:
+                    del self._leaders[turn.caller]
             if well:
                 self._landings[hash(turn.scope) % _BUCKETS] += 1
         flight.landed.set_result(well)
@@ -207,6 +213,18 @@ class Flights:
         for scope, exact, flight in every:
             if self._stale(flight, now):
                 self._forget(scope, exact, flight)
+
+    # --- forks -------------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        return None
+
+    def after_fork_in_parent(self) -> None:
+        return None
+
+    def after_fork_in_child(self) -> None:
+        """Whoever was ahead is in the parent, and nobody here hears of it."""
+        self._start_anew()
 
 
 class Turn:

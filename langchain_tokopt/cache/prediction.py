@@ -250,6 +250,11 @@ class Successions:
                     found.aged(seen.at, self.half_life_seconds)
                     found.add(seen.then, self.max_followers)
 
+    def start_in_child(self) -> None:
+        """After a fork: what is unwritten is the parent's, and a thread that is not here may have held the lock."""
+        self._lock = threading.Lock()
+        self._unwritten = []
+
     def forget(self, *, scope: str | None = None, user: str | None = None) -> None:
         """Forget a scope, a user (what all users did stays counted), a user in a scope, or everything."""
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +14,9 @@ from langchain_tokopt.background import Background
 from langchain_tokopt.cache.precompute import Known, Paid, Precompute, paying
 from langchain_tokopt.cache.prediction import EVERYBODY, Likely, Successions
 from langchain_tokopt.cache.prediction_store import SuccessionStore
+from langchain_tokopt.cache.prefetch_report import Key, PrefetchReport, Tally
 from langchain_tokopt.cache.track_record import TrackRecord
+from langchain_tokopt.forks import follow_forks
 from langchain_tokopt.later import AbandonedError, Later
 from langchain_tokopt.pricing import Pricing
 
@@ -28,48 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("langchain_tokopt")
 
 _BATCH: Final = 64  # observations that are written together
-_REMEMBERED: Final = 4_096  # things done ahead that may still be used
 _LOADED: Final = 10_000
 _WORTH_LOADING: Final = 0.1  # share of used predictions from which an entry is worth being read ahead
 _MAX_ID: Final = 64
-
-Key = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrefetchReport:
-    """What predicting did in this process.
-
-    Attributes:
-        predictions: Predictions whose time is over, whether or not something was done about them.
-        predictions_used: How many of them came true within the user's next questions.
-        preloaded: Entries read into memory ahead.
-        preloaded_used: How many of them were asked for.
-        precomputed: Answers made ahead and stored.
-        precomputed_used: How many of them were served, counted once each.
-        refused: Why likely answers were not made ahead, and how often.
-        spent_usd: What the calls ahead cost.
-        estimated_usd: The part of it that the provider did not report, and that is what the answer cost last time.
-        saved_usd: What the used ones would have cost when they were asked for.
-        saved_seconds: How long their callers would have waited for the model.
-    """
-
-    predictions: int
-    predictions_used: int
-    preloaded: int
-    preloaded_used: int
-    precomputed: int
-    precomputed_used: int
-    refused: dict[str, int]
-    spent_usd: Decimal
-    estimated_usd: Decimal
-    saved_usd: Decimal
-    saved_seconds: float
-
-    @property
-    def net_usd(self) -> Decimal:
-        """Saved less spent; below 0 it is what `saved_seconds` of waiting were bought for."""
-        return self.saved_usd - self.spent_usd
 
 
 class Prefetch:
@@ -107,19 +68,18 @@ class Prefetch:
         self._pricing = pricing or Pricing()
         self._clock = clock
         self._aside = Background(limit=2)
-        self._lock = threading.Lock()
-        self._opening = threading.Lock()
         self._store: SuccessionStore | None = None
         self._loaded: OrderedDict[Key, None] = OrderedDict()
-        self._writing = False
-        self._preloaded: OrderedDict[Key, bool] = OrderedDict()  # whether there was something to load
-        self._ahead: OrderedDict[Key, Paid] = OrderedDict()
+        self._tally = Tally()
         self._under_way: set[Key] = set()
-        self._counts: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
-        self._spent = self._estimated = self._saved = Decimal(0)
-        self._saved_seconds = 0.0
         self._failures_logged: set[str] = set()
+        self._start_anew()
+        follow_forks(self, level=1)  # the database rests below
+
+    def _start_anew(self) -> None:
+        self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._writing = False
 
     # --- one question ------------------------------------------------------------------------------------------------
 
@@ -132,7 +92,7 @@ class Prefetch:
             question: What questions with the same answer have in common, at most 64 characters.
             hit: Whether the cache answered.
         """
-        self._note_use((scope, question), hit=hit)
+        self._tally.asked((scope, question), hit=hit)
         if not user or not 0 < len(question) <= _MAX_ID or len(user) > _MAX_ID or len(scope) > _MAX_ID:
             return []
         seen = self._successions.observe(user, scope, question)
@@ -147,35 +107,20 @@ class Prefetch:
             self._write_soon()
         return likely
 
-    def _note_use(self, key: Key, *, hit: bool) -> None:
-        with self._lock:
-            if self._preloaded.pop(key, False):
-                self._counts["preloaded_used"] += 1
-            paid = self._ahead.pop(key, None) if hit else None
-            if paid is not None:
-                self._counts["precomputed_used"] += 1
-                self._saved += paid.usd
-                self._saved_seconds += paid.seconds
-
     def _load_ahead(self, scope: str, likely: Sequence[Likely]) -> None:
         preload = self._preload
         if preload is None:
             return
         ids = [one.id for one in likely if self.record.worthwhile(scope, one.probability, needed=_WORTH_LOADING)]
-        with self._lock:
-            ids = [one for one in ids if (scope, one) not in self._preloaded]
-            for one in ids:
-                _remember(self._preloaded, (scope, one), False)
+        ids = self._tally.to_load(scope, ids)
         if not ids:
             return
 
         def load() -> None:
-            loaded = preload(scope, ids)
-            with self._lock:
-                self._counts["preloaded"] += len(loaded)
-                self._preloaded.update({(scope, one): True for one in loaded if (scope, one) in self._preloaded})
+            self._tally.loaded(scope, preload(scope, ids))
 
-        self._aside.run(load, self._failed)
+        if not self._aside.run(load, self._failed):
+            self._tally.not_loaded(scope, ids)
 
     # --- answers ahead -----------------------------------------------------------------------------------------------
 
@@ -193,8 +138,9 @@ class Prefetch:
         Args:
             scope: As in `asked`.
             likely: What `asked` gave.
-            known: What the cache knows of a question; `None` for nothing.
-            request_for: The request that a question's text would make, `None` if that cannot be told.
+            known: What the cache knows of a question; `None` for nothing. Called in the flow's own step, and only
+                where a prediction is worth its price.
+            request_for: The request that a question's text would make, `None` if that cannot be told; called likewise.
             store: Stores an answer; whether it was one to be stored. Called in a worker thread.
         """
         settings = self.precompute
@@ -205,7 +151,7 @@ class Prefetch:
             if key in self._under_way:
                 continue
             if not self.record.worthwhile(scope, one.probability, needed=settings.needed):
-                self._refuse("too seldom used")
+                self._tally.refused("too seldom used")
                 continue
             try:
                 found = known(one.id)
@@ -236,21 +182,15 @@ class Prefetch:
                 stored = store(request, response)
             finally:
                 self._under_way.discard(key)
-            with self._lock:
-                self._counts["precomputed" if stored else "not_stored"] += 1
-                if stored and bill:
-                    _remember(self._ahead, key, bill[0])
+            self._tally.made(key, bill[0] if bill else None, stored=stored)
 
         def otherwise(error: BaseException) -> None:
             self._under_way.discard(key)
-            self._refuse(error.reason if isinstance(error, AbandonedError) else "the call failed")
+            self._tally.refused(error.reason if isinstance(error, AbandonedError) else "the call failed")
 
         def paid(what: Paid) -> None:
             bill.append(what)
-            with self._lock:
-                self._spent += what.usd
-                if not what.measured:
-                    self._estimated += what.usd
+            self._tally.paid(what)
 
         self._under_way.add(key)
         through = paying(
@@ -262,10 +202,6 @@ class Prefetch:
             paid=paid,
         )
         return Later(request, then, otherwise, through=through)
-
-    def _refuse(self, reason: str) -> None:
-        with self._lock:
-            self._refused[reason] += 1
 
     # --- keeping it --------------------------------------------------------------------------------------------------
 
@@ -347,28 +283,23 @@ class Prefetch:
         if new:
             log.warning("predicting goes on in memory only: %s: %s", kind, error)
 
+    # --- forks -------------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        return None
+
+    def after_fork_in_parent(self) -> None:
+        return None
+
+    def after_fork_in_child(self) -> None:
+        """What is unwritten and under way is the parent's."""
+        self._start_anew()
+        self._under_way.clear()
+        for part in (self._successions, self.record, self._tally):
+            part.start_in_child()
+
     # --- telling -----------------------------------------------------------------------------------------------------
 
     def report(self) -> PrefetchReport:
         """What predicting did in this process so far."""
-        with self._lock:
-            return PrefetchReport(
-                predictions=self.record.made,
-                predictions_used=self.record.used,
-                preloaded=self._counts["preloaded"],
-                preloaded_used=self._counts["preloaded_used"],
-                precomputed=self._counts["precomputed"],
-                precomputed_used=self._counts["precomputed_used"],
-                refused=dict(self._refused),
-                spent_usd=self._spent,
-                estimated_usd=self._estimated,
-                saved_usd=self._saved,
-                saved_seconds=self._saved_seconds,
-            )
-
-
-def _remember(known: OrderedDict[Key, Any], key: Key, value: Any) -> None:
-    known[key] = value
-    known.move_to_end(key)
-    while len(known) > _REMEMBERED:
-        known.popitem(last=False)
+        return self._tally.report(self.record)

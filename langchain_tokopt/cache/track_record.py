@@ -190,6 +190,11 @@ class TrackRecord:
                 if came.band in known:
                     known[came.band].add(came.used)
 
+    def start_in_child(self) -> None:
+        """After a fork: what is unwritten is the parent's, and a thread that is not here may have held the lock."""
+        self._lock = threading.Lock()
+        self._unwritten = []
+
     def forget(self, *, scope: str | None = None, user: str | None = None) -> None:
         """Forget the records of a scope, or all; of a user only what is open, since nothing else names users."""
         with self._lock:

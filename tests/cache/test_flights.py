@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import random
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -555,6 +558,42 @@ def test_there_are_never_more_than_so_many_and_hung_ones_make_room(monkeypatch: 
     for one in (*turns, late):
         one.__exit__(None, None, None)
     assert_empty(flights)
+
+
+FORK = """
+import os, threading
+from langchain_tokopt.cache.flights import Flights
+from langchain_tokopt.events import request_scope
+
+flights = Flights(60)
+
+def ahead(caller):
+    with request_scope(caller):
+        turn = flights.board("s", "a")
+        return turn, turn.pause()
+
+turn, _ = ahead("parent")
+child = os.fork()
+who, (other, pause) = ("child" if child == 0 else "parent"), ahead("other")
+print(who, pause is None, other.leads, flush=True)
+turn.__exit__(None, None, None)
+other.__exit__(None, None, None)
+print(who, flights.under_way, dict(flights._leaders), flush=True)
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_does_not_wait_for_its_parent() -> None:
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=True)
+    assert sorted(done.stdout.splitlines()) == [
+        "child 0 {}",
+        "child True True",
+        "parent 0 {}",
+        "parent False False",
+    ]
 
 
 def test_in_shadow_nobody_waits_and_a_pause_is_no_answer() -> None:

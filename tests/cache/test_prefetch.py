@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -384,6 +387,35 @@ def test_a_database_that_cannot_be_used_is_logged_once_and_nothing_is_lost(caplo
     assert bench.prefetch._successions.predict("ada", "s", ["a"]) == bench.prefetch._successions.predict(
         "x", "s", ["a"]
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_writes_only_what_it_has_seen_itself(tmp_path: Path) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from langchain_tokopt.cache.prefetch import Prefetch
+from langchain_tokopt.cache.prediction_store import SuccessionStore
+from langchain_tokopt.database import Database
+
+database = Database(Path({str(tmp_path)!r}) / "t.db")
+prefetch = Prefetch(database=lambda: database)
+for question in "ab":
+    prefetch.asked("ada", "s", question, hit=False)
+prefetch.drain(20)
+child = os.fork()
+if child == 0:
+    for question in "cd":
+        prefetch.asked("ada", "s", question, hit=False)
+    prefetch.close()
+    os._exit(0)
+os.waitpid(child, 0)
+prefetch.close()
+places, _ = SuccessionStore(database).load("ada", "s")
+print(sorted((place.after, round(known.total)) for place, known in places.items()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[(('a',), 1), (('a', 'b'), 1), (('b',), 1), (('b', 'c'), 1), (('c',), 1)]"
 
 
 def test_observations_are_written_in_batches_in_the_background() -> None:
