@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_tokopt.database_direct import DirectReads
-from langchain_tokopt.database_open import in_memory, masked, open_engine, parse_url
+from langchain_tokopt.database_open import file_of, in_memory, masked, open_engine, parse_url
 from langchain_tokopt.errors import ConfigurationError, StoreError
 from langchain_tokopt.forks import follow_forks
 
@@ -42,6 +42,12 @@ class Database:
         lock_timeout_seconds: How long a transaction waits for others to finish before it fails.
         clock: Unix time in seconds.
 
+    Attributes:
+        dialect: "sqlite" or "postgresql".
+        persistent: Whether it outlives the object.
+        url: As it may be shown, without a password.
+        path: The file, if it is one.
+
     Raises:
         ConfigurationError: `url` is of a kind that cannot be used.
         MissingDependencyError: The driver for PostgreSQL is not installed.
@@ -61,6 +67,7 @@ class Database:
         self.dialect: str = parsed.get_backend_name()
         self.persistent: bool = not in_memory(parsed)
         self.url: str = masked(parsed)
+        self.path: Path | None = file_of(parsed)
         self._clock = clock
         self._timeout = lock_timeout_seconds
         self._closed = False

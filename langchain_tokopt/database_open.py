@@ -64,6 +64,13 @@ def in_memory(url: URL) -> bool:
     return name == ":memory:" or name.startswith("file::memory:") or url.query.get("mode") == "memory"
 
 
+def file_of(url: URL) -> Path | None:
+    """The path of a SQLite file; `None` for a server, for memory, and for a `file:` URI, whatever that names."""
+    if url.get_backend_name() != "sqlite" or in_memory(url) or not url.database or url.query.get("uri"):
+        return None
+    return Path(url.database).absolute()
+
+
 def _check_path(url: URL) -> None:
     """Say what is wrong with a path, which SQLite ("unable to open database file") does not.
 

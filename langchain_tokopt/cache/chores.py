@@ -31,6 +31,8 @@ class Chores:
         self._closed = False
         self._start_anew()
         follow_forks(self, level=1)  # the database rests below
+        # When the interpreter ends: a thread that comes back from a C library after that can crash it.
+        weakref.finalize(self, _end, weakref.ref(self))
 
     def _start_anew(self) -> None:
         self._changed = threading.Condition(threading.Lock())
@@ -119,6 +121,12 @@ class Chores:
     def after_fork_in_child(self) -> None:
         """What was due is the parent's to do."""
         self._start_anew()
+
+
+def _end(chores: weakref.ref[Chores]) -> None:
+    owner = chores()
+    if owner is not None:
+        owner.close()
 
 
 def _work(chores: weakref.ref[Chores]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 
 class Fact(NamedTuple):
@@ -28,6 +28,31 @@ class Facts:
         self._revisions = array("q")
         self._answers = array("q")
         self._expiries = array("d")
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Sequence[Any]]) -> Facts:
+        """The facts that `columns` gave."""
+        facts = cls()
+        facts._texts = list(columns["texts"])
+        facts._revisions = array("q", columns["revisions"])
+        facts._answers = array("q", columns["answers"])
+        facts._expiries = array("d", columns["expiries"])
+        facts._slots = dict(zip(columns["ids"], range(len(facts._texts)), strict=True))
+        if not len(facts._texts) == len(facts._revisions) == len(facts._answers) == len(facts._expiries):
+            msg = "columns differ in length"
+            raise ValueError(msg)
+        return facts
+
+    def columns(self) -> dict[str, list[Any]]:
+        """All facts as lists of equal length, in any order: ids, texts, revisions, answers, expiries."""
+        ids, slots = list(self._slots), list(self._slots.values())
+        return {
+            "ids": ids,
+            "texts": [self._texts[slot] for slot in slots],
+            "revisions": [self._revisions[slot] for slot in slots],
+            "answers": [self._answers[slot] for slot in slots],
+            "expiries": [self._expiries[slot] for slot in slots],
+        }
 
     def __len__(self) -> int:
         return len(self._slots)

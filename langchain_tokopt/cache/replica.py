@@ -11,6 +11,7 @@ import numpy as np
 
 from langchain_tokopt.cache.decision.verdict import Neighbour
 from langchain_tokopt.cache.facts import Fact, Facts, until
+from langchain_tokopt.cache.snapshots import Snapshot
 from langchain_tokopt.errors import StoreError
 from langchain_tokopt.vectors import VectorIndex
 
@@ -25,14 +26,16 @@ class Replica:
 
     Attributes:
         following: Held by who brings it up to date; taken before a transaction of the database, never inside of one.
+        changed: How many rows were read from the database since it was last taken from a file or written to one.
     """
 
     def __init__(self, embedder: str, dim: int) -> None:
         self.embedder = embedder
         self.following = threading.Lock()
-        self._dim = dim
+        self.dim = dim
         self._reached = (-1, -1)  # scope id and revision, replaced together
         self._held = (VectorIndex(dim), Facts())
+        self.changed = 0
 
     def __len__(self) -> int:
         return len(self._held[1])
@@ -53,11 +56,28 @@ class Replica:
         Raises:
             StoreError: A vector has another length than this embedder's.
         """
-        index, facts = self._held if seen >= 0 else (VectorIndex(self._dim), Facts())
+        index, facts = self._held if seen >= 0 else (VectorIndex(self.dim), Facts())
         for rows in portions:
             self._take_over(index, facts, rows)
+            self.changed += len(rows)
         self._held = index, facts
         self._reached = state.id, state.revision
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was ever read."""
+        return self._reached[0] >= 0
+
+    def known(self) -> tuple[int, Snapshot]:
+        """Scope id, and all that is known, for a file. Only for the holder of `following`; others go on afterwards."""
+        (index, facts), (scope_id, revision) = self._held, self._reached
+        return scope_id, Snapshot(index, Facts.of(facts.columns()), revision)
+
+    def take_over(self, state: ScopeState, snapshot: Snapshot) -> None:
+        """Begin with what was known at another time. Only for the holder of `following`."""
+        self._held = snapshot.index, snapshot.facts
+        self._reached = state.id, snapshot.revision
+        self.changed = 0
 
     def forget(self) -> None:
         """Everything must be read at the next turn."""
@@ -72,18 +92,18 @@ class Replica:
         facts.drop(gone)
         if not mine:
             return
-        length = 4 * self._dim
+        length = 4 * self.dim
         for row in mine:
             if len(row[3]) != length:
                 msg = (
                     f"the cache holds vectors of length {len(row[3]) // 4} of the embedder {self.embedder!r}, which "
-                    f"gives {self._dim} numbers now: remove them (clear), or give the embedder another name"
+                    f"gives {self.dim} numbers now: remove them (clear), or give the embedder another name"
                 )
                 raise StoreError(msg)
             key, answer = row[0], row[7]
             # An equal number is not kept twice.
             facts.put(Fact(key, row[2], row[6], until(row[5]), key if answer == key else answer))
-        vectors = np.frombuffer(b"".join(row[3] for row in mine), dtype="<f4").reshape(len(mine), self._dim)
+        vectors = np.frombuffer(b"".join(row[3] for row in mine), dtype="<f4").reshape(len(mine), self.dim)
         index.add([row[0] for row in mine], vectors)
 
     def nearest(self, vector: NDArray[np.float32], k: int, now: float) -> list[Neighbour]:

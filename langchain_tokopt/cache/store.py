@@ -1,6 +1,6 @@
 """Finds stored answers, first by the exact question, then by a similar one; and stores new ones.
 
-The database is the truth. The FAISS index of a scope is a replica in this process, brought up to date by revision
+The database is the truth. The vector index of a scope is a replica in this process, brought up to date by revision
 before it is asked, so that what another process stored or removed counts at once.
 """
 
@@ -13,16 +13,19 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from langchain_tokopt.cache.chores import Chores
 from langchain_tokopt.cache.decision import Decider, Verdict
-from langchain_tokopt.cache.entries import Entries, Entry, NewEntry, ScopeState, Source
+from langchain_tokopt.cache.entries import Entries, Entry, NewEntry, Source
+from langchain_tokopt.cache.following import Follower
 from langchain_tokopt.cache.reembed import Reembedding
 from langchain_tokopt.cache.removal import Removal
-from langchain_tokopt.cache.replica import Replica, Replicas
+from langchain_tokopt.cache.replica import Replica
+from langchain_tokopt.cache.snapshots import Snapshots
 from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import ConfigurationError, MissingDependencyError
@@ -66,6 +69,7 @@ class AnswerStore:
         on_embedder_change: What happens if the database holds questions that another embedder has embedded: "reembed"
             embeds them anew in the background, "refuse" raises.
         max_entry_bytes: A bigger entry (payload, question and vector together) is not stored.
+        index_folder: Where the indexes of big scopes are kept as files; by default beside a SQLite file, else nowhere.
 
     Raises:
         ConfigurationError: The database holds vectors of another embedder, and that is refused.
@@ -85,6 +89,7 @@ class AnswerStore:
         neighbours: int = 10,
         on_embedder_change: Literal["reembed", "refuse"] = "reembed",
         max_entry_bytes: int | None = None,
+        index_folder: str | Path | None = None,
     ) -> None:
         if on_embedder_change not in ("reembed", "refuse"):
             raise ConfigurationError("on_embedder_change", on_embedder_change, 'use "reembed" or "refuse"')
@@ -92,7 +97,6 @@ class AnswerStore:
             raise ConfigurationError("max_entry_bytes", max_entry_bytes, "use a number of bytes, or None for any size")
         self.entries = Entries(database, kind=kind)
         self.removal = Removal(database, kind=kind)
-        self._database = database
         self._embeddings = embeddings
         self._decider = decider
         self._max_entries = max_entries
@@ -101,6 +105,7 @@ class AnswerStore:
         self._max_scopes = max_scopes
         self._max_entry_bytes = max_entry_bytes
         self._chores = Chores()
+        self._snapshots = Snapshots(database, kind=kind, folder=index_folder)
         self._reembedding = Reembedding(database, kind=kind, embeddings=embeddings, clock=clock)
         self._reembed_at, self._reembed_wait = -math.inf, _REEMBED_AGAIN_SECONDS[0]
         self._counts: Counter[str] = Counter()
@@ -114,7 +119,7 @@ class AnswerStore:
                 self._reembedding.refuse()
 
     def _start_anew(self) -> None:
-        self._replicas = Replicas(self._max_scopes)
+        self._follower = Follower(self.entries, self._snapshots, self._chores, max_scopes=self._max_scopes)
         self._hot: WeightedMemo[Entry] = WeightedMemo(weight_limit=_PAYLOAD_CHARACTERS)
         self._lock = threading.Lock()
         self._used: dict[int, tuple[float, int]] = {}
@@ -144,41 +149,18 @@ class AnswerStore:
             self._touch(entry.id, now)
             return Found(entry=entry, how="exact", similarity=1.0)
         if state is None:
-            self._replicas.forget(scope)
+            self._follower.forget(scope)
             return Found(reason="nothing stored")
         if exact_only is not None:
             return Found(reason=exact_only)
-        known = self._replicas.get(scope)
-        if known is not None and known.current(state) and not len(known):
+        if self._follower.holds_nothing(scope, state):
             self._see_to_the_embedder(now)
             return Found(reason="nothing stored")  # and nothing to embed the question for
         vector = self._vector(question)
         if vector is None:
             return Found(reason="no embedder")
-        replica = self._brought_up_to_date(scope, state, len(vector))
+        replica = self._follower.replica(scope, state, self._embeddings.name, len(vector))
         return self._nearest(replica, question, vector, now)
-
-    def _brought_up_to_date(self, scope: str, state: ScopeState, dim: int) -> Replica:
-        replica = self._replicas.open(scope, self._embeddings.name, dim)
-        if replica.current(state):
-            return replica
-        with replica.following:
-            if replica.current(state):
-                return replica  # somebody else was quicker
-            with self._database.read() as connection:
-                now = self.entries.state(connection, scope)
-                while now is not None:
-                    seen = replica.seen(now)
-                    replica.follow(now, seen, self.entries.changes(connection, now.id, seen))
-                    # On PostgreSQL each query sees what is committed by then: dead rows, which tell of removals, may
-                    # have been purged between the two.
-                    later = self.entries.state(connection, scope)
-                    if later is None or (seen < 0 or later.purged == now.purged):
-                        return replica
-                    replica.forget()
-                    now = later
-        self._replicas.forget(scope)
-        return Replica(self._embeddings.name, dim)
 
     def _nearest(self, replica: Replica, question: str, vector: np.ndarray, now: float) -> Found:
         near = replica.nearest(vector, self._neighbours, now)
@@ -296,9 +278,11 @@ class AnswerStore:
         return self.removal.remove_tagged(tag, owner, self._clock())
 
     def clear(self, owner: str | None = None) -> int:
-        self._replicas.forget()
+        self._follower.forget()
         self._hot.clear()
-        return self.removal.clear(owner)
+        removed = self.removal.clear(owner)
+        self._snapshots.sweep()
+        return removed
 
     def _touch(self, entry_id: int, now: float) -> None:
         with self._lock:

@@ -208,7 +208,7 @@ def test_only_so_many_scopes_are_in_memory(database: Database, clock: FakeClock)
     for scope in "abc":
         keep(store, "how do I pay", scope=scope)
         assert find(store, "how can I pay", scope=scope).how == "semantic"
-    assert len(store._replicas) == 2
+    assert len(store._follower) == 2
     assert find(store, "how can I pay", scope="a").how == "semantic"
 
 
