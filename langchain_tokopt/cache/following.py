@@ -37,6 +37,11 @@ class Follower:
         replica = self._replicas.get(scope)
         return replica is not None and replica.current(state) and not len(replica)
 
+    def questions(self, scope: str) -> dict[int, str]:
+        """The questions that can be found in a scope, by id, as far as they were read."""
+        replica = self._replicas.get(scope)
+        return replica.questions() if replica is not None else {}
+
     def forget(self, scope: str | None = None) -> None:
         """Drop one scope from memory, or all."""
         self._replicas.forget(scope)

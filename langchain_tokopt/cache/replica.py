@@ -106,6 +106,11 @@ class Replica:
         vectors = np.frombuffer(b"".join(row[3] for row in mine), dtype="<f4").reshape(len(mine), self.dim)
         index.add([row[0] for row in mine], vectors)
 
+    def questions(self) -> dict[int, str]:
+        """Every question that can be found, by id."""
+        index, facts = self._held
+        return {key: fact.text for key in index.ids() if (fact := facts.get(key)) is not None}
+
     def nearest(self, vector: NDArray[np.float32], k: int, now: float) -> list[Neighbour]:
         """At most `k` questions that have not expired, nearest first."""
         index, facts = self._held

@@ -270,6 +270,10 @@ class AnswerStore:
         with self._lock:
             self._until_count = min(_RECOUNT, self._max_entries - self.entries.count())
 
+    def questions(self, scope: str) -> dict[int, str]:
+        """What this process has in memory of a scope: id -> question. For those who want to check."""
+        return self._follower.questions(scope)
+
     def drop(self, entry: Entry) -> None:
         """Remove an entry that turned out to be unreadable."""
         self.removal.remove([entry.id], self._clock())
