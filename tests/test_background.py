@@ -270,10 +270,59 @@ async def test_those_beyond_the_limit_are_dropped_and_counted(run: Runner) -> No
     assert sink.events == []
 
 
-@pytest.mark.parametrize("limit", [-1, 1.5, True, "many"])
-def test_a_limit_that_cannot_work_is_refused(limit: Any) -> None:
-    with pytest.raises(ConfigurationError, match="limit="):
-        Background(limit=limit)
+async def test_the_answer_goes_out_before_the_call_begins(run: Runner) -> None:
+    ends, sent = Ends(), []
+
+    def handler(r: ModelRequest[Any]) -> ModelResponse[Any]:
+        sent.append(r.messages[0].text)
+        return echo(r)
+
+    middleware = Asking(ends)
+    middleware.background = Background(grace_seconds=3600)
+    assert text_of(await run(middleware.run_flow, request(), handler)) == "hi"
+    assert sent == ["hi"]
+    assert await middleware.background.adrain(WAIT)  # who waits for it does not wait for the grace
+    assert (sent, ends.seen) == (["hi", "check"], ["check"])
+
+
+async def test_a_call_that_was_given_up_before_it_began_is_not_made(run: Runner) -> None:
+    ends, sent = Ends(), []
+
+    def handler(r: ModelRequest[Any]) -> ModelResponse[Any]:
+        sent.append(r.messages[0].text)
+        return echo(r)
+
+    middleware = Asking(ends)
+    middleware.background = Background(grace_seconds=3600)
+    await run(middleware.run_flow, request(), handler)
+    (errand,) = middleware.background._errands
+    middleware.background._abandon("enough")
+    errand.hurry()
+    if errand.task is not None:
+        await asyncio.wait([errand.task])
+    assert await middleware.background.adrain(WAIT)
+    assert (sent, ends.seen) == (["hi"], ["enough"])
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [*(("limit", value) for value in (-1, 1.5, True, "many")), ("grace_seconds", -1), ("grace_seconds", float("nan"))],
+)
+def test_a_setting_that_cannot_work_is_refused(argument: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{argument}="):
+        Background(**{argument: value})
+
+
+def test_other_work_is_done_in_a_thread_too_and_its_error_is_told() -> None:
+    background, told = Background(limit=1), []
+    assert background.run(lambda: told.append(threading.current_thread().daemon))
+    assert not background.run(lambda: told.append("too much"))
+    assert background.drain(WAIT)
+    assert background.run(lambda: 1 / 0, told.append)
+    assert background.drain(WAIT)
+    assert told[0] is True
+    assert isinstance(told[1], ZeroDivisionError)
+    assert background.stats() == BackgroundStats(under_way=0, answered=1, failed=1, dropped=1, abandoned=0)
 
 
 async def test_in_shadow_and_without_a_place_it_is_not_made(run: Runner) -> None:
