@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # A segment is written anew once this share of its rows is dead, so that a removal costs O(1) on average.
 WORN_SHARE = 0.25
 # An inverted file holds up to this many times what is scanned exactly. Each costs a search about the same, so few are
-# wanted; but the time to make one grows with the square of its size: 20 seconds for 262,144 rows.
+# wanted; but the time to make one grows with the square of its size: 9 seconds for 262,144 rows.
 _LARGEST = 4
 # Copied at a time: NumPy holds the interpreter's lock meanwhile, which a search is waiting for.
 _COPIED_ROWS = 2048

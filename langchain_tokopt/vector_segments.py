@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 Storage = Literal["float32", "int8"]
 
-# An inverted file, measured on 130,000 clustered vectors of 384 dimensions: 128 rows a cluster and 32 clusters a search
-# find 99.1 % of the ten nearest in 0.29 ms; 16 clusters 98.4 % in 0.16 ms. HNSW finds 99.1 % in 0.08 ms, but takes five
-# times as long to build and 140 bytes a row, a third of a quantised row, and cannot share vectors with a scan.
+# An inverted file, measured on 131,072 clustered vectors of 384 dimensions, on one thread: 128 rows a cluster, 32 of
+# which are searched, find 99.1 % of the ten nearest in 0.32 ms; it is built in 2.3 s and adds 37 bytes to a row. HNSW
+# (16 links) finds 98.7 % in 0.10 ms, but is built in 15 s and adds 140 bytes, a third of a quantised row.
 _ROWS_PER_CLUSTER = 128
 _CLUSTERS_SEARCHED = 32
 _TRAINING_ROUNDS = 6
@@ -150,6 +150,10 @@ class Open(Segment):
         self.dead = np.zeros(capacity, dtype=np.bool_)
         self.count = 0
         self.buried = 0
+
+    @property
+    def capacity(self) -> int:
+        return len(self.ids)
 
     @property
     def room(self) -> int:

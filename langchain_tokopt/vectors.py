@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -30,6 +30,8 @@ _NORM_TOLERANCE = 1e-3
 EXACT_ROWS = 65_536
 # Rows are written into segments of this size: 12 MB at 384 dimensions, reserved at once and used as they come.
 _SEGMENT_ROWS = 8_192
+# The first begins with less, since there may be thousands of small indexes.
+_FIRST_ROWS = 256
 # The open segment is cleared of the dead by whoever removes: not for fewer than these.
 _WORN_ROWS = 256
 
@@ -69,7 +71,7 @@ class VectorIndex:
         self._segment_rows = _SEGMENT_ROWS if exact_rows is None else max(1, min(_SEGMENT_ROWS, exact_rows // 8))
         self._plan = Plan(dim, storage, exact_rows, self._segment_rows)
         # The last one is open. Replaced as a whole, so that a search sees the segments of one moment.
-        self._segments: tuple[Segment, ...] = (Open(dim, self._segment_rows),)
+        self._segments: tuple[Segment, ...] = (Open(dim, min(_FIRST_ROWS, self._segment_rows)),)
         self._renewed = 0  # counts up before and after ids are given new vectors: odd while it happens
         self._background: threading.Thread | None = None
         self._failed = False
@@ -165,7 +167,7 @@ class VectorIndex:
             _bury(old)
             start = 0
             while start < len(new):
-                segment = self._open()
+                segment = self._open(len(new) - start)
                 end = start + segment.room
                 segment.append(new[start:end], block[start:end])
                 start = end
@@ -204,23 +206,30 @@ class VectorIndex:
                 found.append((segment, rows))
         return found
 
-    def _open(self) -> Open:
-        """The segment to write to; a new one if the last is full."""
-        last = self._segments[-1]
-        if isinstance(last, Open) and last.room:
+    def _open(self, wanted: int) -> Open:
+        """The segment to write to, with room for at least one of the `wanted` rows; a new one if the last is full."""
+        last = cast("Open", self._segments[-1])
+        whole = last.capacity >= self._segment_rows
+        if last.room >= (1 if whole else wanted):
             return last
+        if not whole:
+            return self._moved(last, max(4 * last.capacity, last.living + wanted))
         opened = Open(self.dim, self._segment_rows)
-        sealed = Flat.sealed(last) if isinstance(last, Open) else last
-        self._segments = (*self._segments[:-1], sealed, opened)
+        self._segments = (*self._segments[:-1], Flat.sealed(last), opened)
         return opened
 
+    def _moved(self, last: Segment, capacity: int) -> Open:
+        """`last` as the open segment without its dead rows, in new memory: who is searching still sees the old."""
+        kept = Open(self.dim, min(self._segment_rows, capacity))
+        rows = last.living_rows()
+        kept.append(last.ids[rows], last.vectors(rows))
+        self._segments = (*self._segments[:-1], kept)
+        return kept
+
     def _clear_open(self) -> None:
-        last = self._segments[-1]
-        if isinstance(last, Open) and last.buried:
-            kept = Open(self.dim, self._segment_rows)
-            rows = last.living_rows()
-            kept.append(last.ids[rows], last.vectors(rows))
-            self._segments = (*self._segments[:-1], kept)
+        last = cast("Open", self._segments[-1])
+        if last.buried:
+            self._moved(last, last.capacity)
 
     def _tidy(self) -> None:
         """Clear the open segment if that is due, and leave the others to the background."""
@@ -311,7 +320,7 @@ class VectorIndex:
         with index._lock:
             if segments and isinstance(segments[-1], Flat) and segments[-1].count < index._segment_rows:
                 newest = segments.pop()  # was open when it was saved, and is again
-                index._open().append(newest.ids, newest.vectors(newest.living_rows()))
+                index._moved(newest, newest.count)
             index._segments = (*segments, *index._segments)
             index._tidy()
         return index

@@ -9,7 +9,8 @@ import pytest
 from langchain_tokopt.errors import StoreError
 from langchain_tokopt.vector_segments import Clustered, Open, Quantised
 from langchain_tokopt.vectors import VectorIndex
-from tests.test_vector_segments import around_centres, kinds, settled
+from tests.test_vector_segments import kinds, settled
+from tests.unit_vectors import around_centres
 
 MODES: dict[str, tuple[dict[str, Any], list[type]]] = {
     "exact": ({}, [Open]),

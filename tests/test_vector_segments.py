@@ -18,14 +18,7 @@ import langchain_tokopt
 from langchain_tokopt.vector_compaction import Job, Plan
 from langchain_tokopt.vector_segments import Clustered, Flat, Open, Quantised, Segment
 from langchain_tokopt.vectors import VectorIndex
-from tests.test_vectors import random_units, unit
-
-
-def around_centres(count: int, dim: int, centres: int, seed: int = 0) -> Any:
-    """Vectors as texts have them: many near to each other, most far apart."""
-    random = np.random.default_rng(seed)
-    middle = random.normal(size=(centres, dim))
-    return unit(middle[random.integers(centres, size=count)] + 0.5 * random.normal(size=(count, dim)))
+from tests.unit_vectors import around_centres, random_units
 
 
 def kinds(index: VectorIndex) -> list[type[Segment]]:
@@ -318,3 +311,15 @@ def test_threads_change_and_search_while_segments_are_rewritten() -> None:
     assert wrong == []
     assert sorted(index.ids()) == list(range(1000, 2000))
     assert index.vectors(range(1000, 2000)) == pytest.approx(rows[2000:3000], abs=1e-6)
+
+
+def test_a_small_index_reserves_little_and_grows_as_it_is_filled() -> None:
+    rows = random_units(9000, 8)
+    index = VectorIndex(8, exact_rows=None)
+    capacities = []
+    for n, row in enumerate(rows):
+        index.add([n], row[None, :])
+        capacities.append(index._segments[-1].capacity)  # type: ignore[attr-defined]
+    assert list(dict.fromkeys(capacities)) == [256, 1024, 4096, 8192]
+    assert kinds(index) == [Flat, Open]
+    assert all(index.search(rows[n], 1)[0][0] == n for n in range(0, 9000, 100))

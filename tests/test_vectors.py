@@ -11,15 +11,7 @@ from hypothesis import strategies as st
 
 from langchain_tokopt.errors import ConfigurationError, MissingDependencyError
 from langchain_tokopt.vectors import VectorIndex
-
-
-def unit(rows: Any) -> Any:
-    rows = np.asarray(rows, dtype=np.float32)
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
-
-
-def random_units(count: int, dim: int, seed: int = 0) -> Any:
-    return unit(np.random.default_rng(seed).normal(size=(count, dim)))
+from tests.unit_vectors import random_units, unit
 
 
 def test_empty_index_finds_nothing() -> None:

@@ -9,6 +9,16 @@ import typer
 
 from langchain_tokopt.cli.common import DataDir, Db, clear_errors, named_database, utc
 
+_PACKAGES = (
+    "langchain",
+    "langchain-core",
+    "langgraph",
+    "genai-prices",
+    "faiss-cpu",
+    "onnxruntime",
+    "sentence-transformers",
+)
+
 
 def status(
     db: Db = None,
@@ -44,7 +54,7 @@ def _status(db: str | None, data_dir: Path | None) -> dict[str, Any]:
         "python": platform.python_version(),
         "tokens": TokenCounter().source("gpt-4o"),
     }
-    for package in ("langchain", "langchain-core", "langgraph", "genai-prices", "faiss-cpu", "sentence-transformers"):
+    for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
