@@ -130,6 +130,10 @@ class Segment(ABC):
         self.dead[rows] = True
         self.buried += len(rows)
 
+    def recount(self) -> None:
+        """Set right what a thread that is gone may have left half done."""
+        self.buried = int(np.count_nonzero(self.dead[: self.count]))
+
 
 def _unpadded(similarities: Floats, ids: Ids, rows: Rows) -> Found:
     if len(rows) and rows[-1] < 0:
@@ -171,6 +175,12 @@ class Open(Segment):
         self.ids[start:end] = keys
         self._by_id.update(zip(keys.tolist(), range(start, end), strict=True))
         self.count = end
+
+    def recount(self) -> None:
+        self.dead[self.count :] = False
+        super().recount()
+        rows = self.living_rows()
+        self._by_id = dict(zip(self.ids[rows].tolist(), rows.tolist(), strict=True))
 
     def where(self, keys: Ids) -> Rows:
         found = np.fromiter((self._by_id.get(key, -1) for key in keys.tolist()), dtype=np.int64, count=len(keys))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -12,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from langchain_tokopt.errors import ConfigurationError
-from langchain_tokopt.forks import follow_forks
 from langchain_tokopt.vector_compaction import WORN_SHARE, Plan
 from langchain_tokopt.vector_file import read_index, write_index
 from langchain_tokopt.vector_segments import Flat, Open, Segment, Storage, faiss
@@ -77,7 +78,7 @@ class VectorIndex:
         self._failed = False
         self._lock = threading.RLock()  # for those who change anything
         self._compacting = threading.Lock()  # for the one who rewrites segments; taken before the other
-        follow_forks(self)
+        _follow_forks(self)
 
     def __len__(self) -> int:
         return sum(segment.living for segment in self._segments)
@@ -284,15 +285,12 @@ class VectorIndex:
 
     # --- forks, files ------------------------------------------------------------------------------------------------
 
-    def before_fork(self) -> None:
-        self._lock.acquire()
-
-    def after_fork_in_parent(self) -> None:
-        self._lock.release()
-
     def after_fork_in_child(self) -> None:
-        # No thread of the parent's is here, whatever it was doing: the segments are those of the last whole step.
+        """Go on alone: whoever was changing the index, or compacting it, is not here."""
         self._lock, self._compacting, self._background = threading.RLock(), threading.Lock(), None
+        self._renewed += self._renewed & 1
+        for segment in self._segments:
+            segment.recount()
 
     def save(self, path: str | Path, *, note: Mapping[str, Any] | None = None) -> None:
         """Write the index to one file, whole or not at all; others may search and change it meanwhile.
@@ -344,6 +342,24 @@ class VectorIndex:
         if not abs(norm - 1.0) <= _NORM_TOLERANCE:
             raise _bad_norm(norm)
         return row[None, :]
+
+
+# Not `forks.follow_forks`, which takes a lock that the one who forks holds while a database waits for its transactions
+# to end: an index that is made inside one would wait for the fork, and the fork for it.
+_indexes: weakref.WeakSet[VectorIndex] = weakref.WeakSet()
+_hooked: list[bool] = []
+
+
+def _follow_forks(index: VectorIndex) -> None:
+    _indexes.add(index)
+    if not _hooked and hasattr(os, "register_at_fork"):
+        _hooked.append(True)  # twice, if two threads come at once, does no harm
+        os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _after_fork_in_child() -> None:
+    for index in list(_indexes):
+        index.after_fork_in_child()
 
 
 def _bury(where: Sequence[tuple[Segment, Ids]]) -> int:

@@ -246,6 +246,46 @@ def test_a_program_ends_while_its_index_is_being_compacted() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_sets_right_what_a_thread_of_its_parent_had_half_done() -> None:
+    done = run("""
+import os, threading, warnings
+warnings.simplefilter("ignore")
+import numpy as np
+from langchain_tokopt.vectors import VectorIndex
+
+rows = np.eye(8, dtype="f4")
+index = VectorIndex(8)
+index.add(range(6), rows[:6])
+changing, go = threading.Event(), threading.Event()
+
+def half_done():
+    with index._lock:
+        index._renewed += 1
+        segment = index._segments[-1]
+        segment.dead[2] = True
+        segment._by_id[99] = 6
+        changing.set()
+        go.wait(60)
+
+thread = threading.Thread(target=half_done)
+thread.start()
+assert changing.wait(60)
+child = os.fork()
+if child:
+    status = os.waitpid(child, 0)[1]
+    go.set()
+    thread.join()
+    os._exit(status != 0)
+assert index.search(rows[1], 1) == [(1, 1.0)]
+assert (len(index), 99 in index, 2 in index) == (5, False, False)
+index.add([7], rows[7:])
+assert 99 not in index and index.remove([7, 99]) == 1
+os._exit(0)
+""")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_that_was_forked_meanwhile_goes_on() -> None:
     done = run("""
 import os, threading, warnings
