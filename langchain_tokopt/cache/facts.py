@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class Fact(NamedTuple):
@@ -30,38 +33,39 @@ class Facts:
         self._expiries = array("d")
 
     @classmethod
-    def of(cls, columns: Mapping[str, Sequence[Any]]) -> Facts:
-        """The facts that `columns` gave."""
+    def of(cls, columns: Mapping[str, Any]) -> Facts:
+        """The facts that `columns` gave.
+
+        Raises:
+            ValueError: They are no such columns.
+        """
         facts = cls()
         facts._texts = list(columns["texts"])
-        facts._revisions = array("q", columns["revisions"])
-        facts._answers = array("q", columns["answers"])
-        facts._expiries = array("d", columns["expiries"])
-        facts._slots = dict(zip(columns["ids"], range(len(facts._texts)), strict=True))
-        if not len(facts._texts) == len(facts._revisions) == len(facts._answers) == len(facts._expiries):
+        for name, to in (("revisions", facts._revisions), ("answers", facts._answers), ("expiries", facts._expiries)):
+            to.frombytes(_numbers(columns[name], to.typecode).tobytes())
+        ids = _numbers(columns["ids"], "q").tolist()
+        if not len(facts._texts) == len(facts._revisions) == len(facts._answers) == len(facts._expiries) == len(ids):
             msg = "columns differ in length"
             raise ValueError(msg)
+        facts._slots = dict(zip(ids, range(len(ids)), strict=True))
         return facts
 
-    def columns(self) -> dict[str, list[Any]]:
-        """All facts as lists of equal length, in any order: ids, texts, revisions, answers, expiries."""
-        ids, slots = list(self._slots), list(self._slots.values())
+    def columns(self) -> dict[str, Any]:
+        """All facts for a file, as JSON can hold them: `texts` as a list, the numbers as text. For the writer only."""
+        slots = np.fromiter(self._slots.values(), dtype=np.int64, count=len(self._slots))
+        numbers = {"revisions": self._revisions, "answers": self._answers, "expiries": self._expiries}
         return {
-            "ids": ids,
+            "ids": _written(np.fromiter(self._slots, dtype=np.int64, count=len(self._slots))),
             "texts": [self._texts[slot] for slot in slots],
-            "revisions": [self._revisions[slot] for slot in slots],
-            "answers": [self._answers[slot] for slot in slots],
-            "expiries": [self._expiries[slot] for slot in slots],
+            **{name: _written(np.array(column)[slots]) for name, column in numbers.items()},
         }
 
     def __len__(self) -> int:
         return len(self._slots)
 
-    def __iter__(self) -> Iterator[Fact]:
-        for key in list(self._slots):
-            fact = self.get(key)
-            if fact is not None:
-                yield fact
+    def ids(self) -> Iterable[int]:
+        """The ids of all facts."""
+        return self._slots.keys()
 
     def get(self, key: int) -> Fact | None:
         """The fact with this id, `None` if there is none. May be called while another thread writes."""
@@ -96,6 +100,15 @@ class Facts:
             if slot is not None:
                 self._texts[slot] = ""
                 self._free.append(slot)
+
+
+def _written(numbers: Any) -> str:
+    little = numbers.astype(numbers.dtype.newbyteorder("<"))
+    return base64.b64encode(little.tobytes()).decode("ascii")
+
+
+def _numbers(written: str, typecode: str) -> Any:
+    return np.frombuffer(base64.b64decode(written, validate=True), dtype=f"<{typecode}").astype(typecode)
 
 
 def until(expires_at: float | None) -> float:

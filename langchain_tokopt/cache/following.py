@@ -84,6 +84,6 @@ class Follower:
 
     def _save(self, scope: str, replica: Replica) -> None:
         with replica.following:
-            scope_id, snapshot = replica.known()
-        snapshot.index.compact()  # or whoever reads the file would have to
-        self._snapshots.save(scope, scope_id, replica.embedder, snapshot)
+            index, copied = replica.known()
+        index.compact()  # or whoever reads the file would have to
+        self._snapshots.save(scope, replica.embedder, index, copied)

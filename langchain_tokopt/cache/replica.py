@@ -11,7 +11,7 @@ import numpy as np
 
 from langchain_tokopt.cache.decision.verdict import Neighbour
 from langchain_tokopt.cache.facts import Fact, Facts, until
-from langchain_tokopt.cache.snapshots import Snapshot
+from langchain_tokopt.cache.snapshots import Copied, Snapshot
 from langchain_tokopt.errors import StoreError
 from langchain_tokopt.vectors import VectorIndex
 
@@ -68,10 +68,11 @@ class Replica:
         """Whether anything was ever read."""
         return self._reached[0] >= 0
 
-    def known(self) -> tuple[int, Snapshot]:
-        """Scope id, and all that is known, for a file. Only for the holder of `following`; others go on afterwards."""
+    def known(self) -> tuple[VectorIndex, Copied]:
+        """All that is known, for a file. Only for the holder of `following`; the index goes on changing afterwards."""
         (index, facts), (scope_id, revision) = self._held, self._reached
-        return scope_id, Snapshot(index, Facts.of(facts.columns()), revision)
+        newest = max(facts.ids(), default=0)
+        return index, Copied(scope_id, revision, newest, facts.columns())
 
     def take_over(self, state: ScopeState, snapshot: Snapshot) -> None:
         """Begin with what was known at another time. Only for the holder of `following`."""

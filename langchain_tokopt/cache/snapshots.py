@@ -34,8 +34,18 @@ _KNOWN = "SELECT 1 FROM tokopt_cache_scopes WHERE kind = ? AND scope = ?"
 
 
 @dataclass(frozen=True, slots=True)
+class Copied:
+    """What is written beside the vectors of a scope: its facts at a revision, and the highest of their ids."""
+
+    scope_id: int
+    revision: int
+    newest: int
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A scope's questions as they were at a revision."""
+    """A scope as it was read from a file."""
 
     index: VectorIndex
     facts: Facts
@@ -66,20 +76,16 @@ class Snapshots:
         """Whether a scope of so many rows, of which so many have changed since it was last written, should be."""
         return self._folder is not None and rows >= _LEAST_ROWS and changed >= _CHANGED_SHARE * rows
 
-    def save(self, scope: str, scope_id: int, embedder: str, snapshot: Snapshot) -> bool:
-        """Whether a file was written, whole or not at all.
+    def save(self, scope: str, embedder: str, index: VectorIndex, copied: Copied) -> bool:
+        """Whether a file was written, whole or not at all. The index may have gone on since the facts were copied.
 
         Raises:
             StoreError: It could not be.
         """
         path = self._path(scope, embedder)
-        columns = snapshot.facts.columns()
-        if path is None or not columns["ids"]:
-            return False
-        newest = max(columns["ids"])
-        created = self._database.fetch(_CREATED, (newest,))
-        if not created:
-            return False  # removed and purged in the meantime: the next one will do
+        created = self._database.fetch(_CREATED, (copied.newest,))
+        if path is None or not created:
+            return False  # the newest was removed and purged in the meantime: the next file will do
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
@@ -87,13 +93,13 @@ class Snapshots:
             raise StoreError(msg) from error
         note = {
             "scope": scope,
-            "scope_id": scope_id,
+            "scope_id": copied.scope_id,
             "embedder": embedder,
-            "revision": snapshot.revision,
-            "newest": [newest, created[0][0]],
-            "facts": columns,
+            "revision": copied.revision,
+            "newest": [copied.newest, created[0][0]],
+            "facts": copied.facts,
         }
-        snapshot.index.save(path, note=note)
+        index.save(path, note=note)
         return True
 
     def load(self, scope: str, state: ScopeState, embedder: str, dim: int) -> Snapshot | None:

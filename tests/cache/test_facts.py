@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +33,7 @@ def test_room_of_the_forgotten_is_used_again() -> None:
     facts.drop([3, 4, 99])
     facts.put(fact(20))
     facts.put(fact(21))
-    assert sorted(known.id for known in facts) == [0, 1, 2, 5, 6, 7, 8, 9, 20, 21]
+    assert sorted(facts.ids()) == [0, 1, 2, 5, 6, 7, 8, 9, 20, 21]
     assert len(facts._texts) == 10
 
 
@@ -49,4 +52,18 @@ def test_it_behaves_like_a_dictionary(steps: list[tuple[bool, int, str]]) -> Non
             facts.drop([key])
             model.pop(key, None)
         assert len(facts) == len(model)
-    assert {known.id: known for known in facts} == model
+    assert {key: facts.get(key) for key in facts.ids()} == model
+    again = Facts.of(json.loads(json.dumps(facts.columns())))
+    assert {key: again.get(key) for key in again.ids()} == model
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"texts": []}, {"ids": ""}, {"revisions": "AAAA"}, {"answers": "not base 64!"}, {"expiries": "AAAAAAAAAAA="}],
+)
+def test_columns_that_do_not_fit_together_are_refused(broken: dict[str, Any]) -> None:
+    facts = Facts()
+    facts.put(fact(1))
+    facts.put(fact(2))
+    with pytest.raises(ValueError, match=r"."):
+        Facts.of({**facts.columns(), **broken})
