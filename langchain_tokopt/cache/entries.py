@@ -32,6 +32,11 @@ _OPEN_SCOPE = text(
     """INSERT INTO tokopt_cache_scopes (kind, scope, owner, revision, purged) VALUES (:kind, :scope, :owner, 0, 0)
     ON CONFLICT (scope) DO NOTHING"""
 )
+_OF_ANSWERS = with_ids(
+    """SELECT COALESCE(e.answer, e.id), e.id, e.revision, e.payload, e.spent FROM tokopt_cache_scopes s
+    JOIN tokopt_cache_entries e ON e.scope_id = s.id WHERE s.scope = :scope AND s.kind = :kind AND e.alive = 1
+    AND (e.answer IN :ids OR (e.answer IS NULL AND e.id IN :ids)) ORDER BY e.id"""
+)
 _BY_NAME = with_ids("SELECT id, scope FROM tokopt_cache_scopes WHERE scope IN :ids")
 _NEXT_REVISION = text("UPDATE tokopt_cache_scopes SET revision = revision + 1 WHERE id = :id RETURNING revision")
 _PUT = text(
@@ -139,6 +144,15 @@ class Entries:
         """The entry, if it is still what it was at `revision`."""
         rows = self.database.fetch(_READ, (entry_id, revision))
         return Entry(entry_id, revision, *rows[0]) if rows else None
+
+    def of_answers(self, scope: str, answers: Iterable[int]) -> list[tuple[int, Entry]]:
+        """The entries of these groups in one scope, each with the number of its group."""
+        found: list[tuple[int, Entry]] = []
+        with self.database.read() as connection:
+            for some in batches(sorted(set(answers))):
+                rows = connection.execute(_OF_ANSWERS, {"scope": scope, "kind": self.kind, "ids": some})
+                found.extend((int(row[0]), Entry(*row[1:])) for row in rows)
+        return found
 
     def put(self, new: NewEntry, now: float) -> int:
         """The id of the new entry. One with the same text in the same scope is removed."""

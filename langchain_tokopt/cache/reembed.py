@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -16,12 +18,14 @@ from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from langchain_tokopt.cache.chores import Chores
     from langchain_tokopt.database import Database
 
 log = logging.getLogger("langchain_tokopt")
 
 _BATCH = 16  # questions that are embedded together; a small share of a second, and one short transaction
 _LEASE_SECONDS = 60.0  # longer than any batch should take
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 60.0, 3600.0  # until what was left is taken up again
 
 _OTHERS = """SELECT embedder, COUNT(*) FROM tokopt_cache_entries WHERE kind = ? AND alive = 1
     AND embedder IS NOT NULL AND embedder <> ? GROUP BY embedder ORDER BY embedder"""
@@ -80,6 +84,7 @@ class Reembedding:
         self._me = uuid.uuid4().hex
         self._running = threading.Lock()
         self._failure_logged = False
+        self._due_at, self._wait = -math.inf, _FIRST_WAIT_SECONDS
 
     def others(self) -> dict[str, int]:
         """How many entries have vectors of another embedder, by its name."""
@@ -87,7 +92,8 @@ class Reembedding:
         return {name: int(count) for name, count in rows}
 
     def refuse(self) -> None:
-        """Raises `ConfigurationError` if the cache holds vectors of another embedder."""
+        """Raises `ConfigurationError` if the cache holds vectors of another embedder. Nothing is embedded anew then."""
+        self._due_at = math.inf
         # An embedder that has nothing to be compared with need not be found now.
         others = self.others() if self._database.fetch(_ANY, (self._kind,)) else {}
         if others:
@@ -97,6 +103,21 @@ class Reembedding:
                 'on_embedder_change="reembed" to embed the questions anew, or clear the cache'
             )
             raise ConfigurationError("embeddings", self._embeddings.name, remedy)
+
+    def take_up(self, chores: Chores) -> None:
+        """Do it in the background: at the first call once the embedder is in use, and later again if some were left."""
+        if self._clock() >= self._due_at and self._embeddings.loaded:
+            self._due_at = math.inf
+            chores.ask("embedding anew", partial(self._turn, chores))
+
+    def _turn(self, chores: Chores) -> None:
+        done = False
+        try:
+            done = not self.begin() or self.run(wanted=lambda: chores.wanted)
+        finally:
+            if not done:
+                self._due_at = self._clock() + self._wait
+                self._wait = min(2 * self._wait, _LONGEST_WAIT_SECONDS)
 
     def begin(self) -> bool:
         """Whether there is anything to do. If so, this process's embedder is the one that counts from now on."""

@@ -7,10 +7,9 @@ before it is asked, so that what another process stored or removed counts at onc
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from langchain_tokopt.cache.reembed import Reembedding
 from langchain_tokopt.cache.removal import Removal
 from langchain_tokopt.cache.replica import Replica
 from langchain_tokopt.cache.snapshots import Snapshots
+from langchain_tokopt.cache.uses import Uses
 from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import ConfigurationError, MissingDependencyError
@@ -34,9 +34,7 @@ from langchain_tokopt.weighted_memo import WeightedMemo
 
 log = logging.getLogger("langchain_tokopt")
 
-_TOUCHES = 64  # uses that are noted together: one write for many hits
 _PAYLOAD_CHARACTERS = 4_000_000  # of hot answers kept in memory
-_REEMBED_AGAIN_SECONDS = (60.0, 3600.0)  # after which embedding anew is taken up again: at first, and at most
 _RECOUNT = 64  # entries stored by this process before it counts again what others stored
 
 
@@ -97,6 +95,7 @@ class AnswerStore:
             raise ConfigurationError("max_entry_bytes", max_entry_bytes, "use a number of bytes, or None for any size")
         self.entries = Entries(database, kind=kind)
         self.removal = Removal(database, kind=kind)
+        self._database = database
         self._embeddings = embeddings
         self._decider = decider
         self._max_entries = max_entries
@@ -107,14 +106,12 @@ class AnswerStore:
         self._chores = Chores()
         self._snapshots = Snapshots(database, kind=kind, folder=index_folder)
         self._reembedding = Reembedding(database, kind=kind, embeddings=embeddings, clock=clock)
-        self._reembed_at, self._reembed_wait = -math.inf, _REEMBED_AGAIN_SECONDS[0]
         self._counts: Counter[str] = Counter()
         self._until_count = 0
         self._warned = False
         self._start_anew()
         follow_forks(self, level=1)
         if on_embedder_change == "refuse":
-            self._reembed_at = math.inf
             with suppress(MissingDependencyError):  # then nothing is compared at all
                 self._reembedding.refuse()
 
@@ -122,7 +119,7 @@ class AnswerStore:
         self._follower = Follower(self.entries, self._snapshots, self._chores, max_scopes=self._max_scopes)
         self._hot: WeightedMemo[Entry] = WeightedMemo(weight_limit=_PAYLOAD_CHARACTERS)
         self._lock = threading.Lock()
-        self._used: dict[int, tuple[float, int]] = {}
+        self._uses = Uses(self.entries, self._chores)
 
     def counts(self) -> dict[str, int]:
         """What this process has done: "too_big" entries not stored, "reembedded" and "not_reembedded" ones."""
@@ -146,7 +143,7 @@ class AnswerStore:
         now = self._clock()
         state, entry = self.entries.find(scope, exact, now)
         if entry is not None:
-            self._touch(entry.id, now)
+            self._uses.note(entry.id, now)
             return Found(entry=entry, how="exact", similarity=1.0)
         if state is None:
             self._follower.forget(scope)
@@ -154,7 +151,7 @@ class AnswerStore:
         if exact_only is not None:
             return Found(reason=exact_only)
         if self._follower.holds_nothing(scope, state):
-            self._see_to_the_embedder(now)
+            self._reembedding.take_up(self._chores)
             return Found(reason="nothing stored")  # and nothing to embed the question for
         vector = self._vector(question)
         if vector is None:
@@ -169,7 +166,7 @@ class AnswerStore:
         if chosen is not None and verdict.serve:
             entry = self._read(chosen.id, chosen.revision)
             if entry is not None:
-                self._touch(chosen.id, now)
+                self._uses.note(chosen.id, now)
                 return Found(entry=entry, how="semantic", similarity=chosen.similarity, verdict=verdict)
         best = near[0].similarity if near else None
         return Found(similarity=best, reason=verdict.reason or "removed in the meantime", verdict=verdict)
@@ -183,6 +180,22 @@ class AnswerStore:
                 self._hot.put((entry_id, revision), hot, weight=len(hot.payload))
         return hot
 
+    def preload(self, scope: str, answers: Iterable[int]) -> set[int]:
+        """Which of these answers, by the numbers of their groups, are in memory from now on; their scope's index is.
+
+        For what is likely to be asked soon. Not for the caller's own time: it reads the database.
+        """
+        loaded = set()
+        for answer, entry in self.entries.of_answers(scope, answers):
+            self._hot.put((entry.id, entry.revision), entry, weight=len(entry.payload))
+            loaded.add(answer)
+        if loaded and self._embeddings.loaded:
+            with self._database.read() as connection:
+                state = self.entries.state(connection, scope)
+            if state is not None:
+                self._follower.replica(scope, state, self._embeddings.name, self._embeddings.dim)
+        return loaded
+
     def _vector(self, text: str) -> np.ndarray | None:
         try:
             vector = self._embeddings.vector(text)
@@ -191,25 +204,8 @@ class AnswerStore:
                 self._warned = True
                 log.warning("the cache finds exact repetitions only: %s", error)
             return None
-        self._see_to_the_embedder(self._clock())
+        self._reembedding.take_up(self._chores)
         return vector
-
-    def _see_to_the_embedder(self, now: float) -> None:
-        if now >= self._reembed_at and self._embeddings.loaded:
-            self._reembed_at = math.inf
-            self._chores.ask("embedding anew", self._reembed)
-
-    def _reembed(self) -> None:
-        try:
-            if self._reembedding.begin() and not self._reembedding.run(wanted=lambda: self._chores.wanted):
-                self._later()
-        except BaseException:
-            self._later()
-            raise
-
-    def _later(self) -> None:
-        self._reembed_at = self._clock() + self._reembed_wait
-        self._reembed_wait = min(2 * self._reembed_wait, _REEMBED_AGAIN_SECONDS[1])
 
     # --- storing -----------------------------------------------------------------------------------------------------
 
@@ -288,19 +284,9 @@ class AnswerStore:
         self._snapshots.sweep()
         return removed
 
-    def _touch(self, entry_id: int, now: float) -> None:
-        with self._lock:
-            _, hits = self._used.get(entry_id, (0.0, 0))
-            self._used[entry_id] = (now, hits + 1)
-            due = len(self._used) >= _TOUCHES
-        if due:
-            self._chores.ask("notes of use", self.flush)  # nobody waits for a writer because of a hit
-
     def flush(self) -> None:
         """Write down what was used lately; the order of eviction comes from it."""
-        with self._lock:
-            used, self._used = self._used, {}
-        self.entries.touch(used)
+        self._uses.flush()
 
     # --- forks -------------------------------------------------------------------------------------------------------
 

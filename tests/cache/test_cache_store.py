@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,6 +214,22 @@ def test_only_so_many_scopes_are_in_memory(database: Database, clock: FakeClock)
     assert find(store, "how can I pay", scope="a").how == "semantic"
 
 
+def test_what_was_loaded_ahead_needs_no_query_for_its_answer(store: AnswerStore) -> None:
+    keep(store, "how do I pay")
+    first = store.entries.find("s", text_digest("how do I pay"), 0.0)[1]
+    assert first is not None
+    keep(store, "paying, how", answer=first.id)
+    keep(store, "pay 50 now")
+    keep(store, "elsewhere", scope="t")
+    assert store.preload("s", [first.id, 99]) == {first.id}
+    assert store.preload("nowhere", [first.id]) == set()
+    assert sorted(store.questions("s").values()) == ["how do I pay", "pay 50 now", "paying, how"]
+    reads: list[int] = []
+    store.entries.read = lambda key, revision: reads.append(key)  # type: ignore[method-assign,assignment,return-value]
+    assert told(find(store, "how can I pay")) == ("semantic", "to paying, how")
+    assert reads == []
+
+
 # --- several processes -----------------------------------------------------------------------------------------------
 
 
@@ -337,3 +355,33 @@ def test_uses_are_noted_in_batches(database: Database, clock: FakeClock) -> None
     with database.read() as connection:
         row = connection.execute(text("SELECT hits, used_at - created_at FROM tokopt_cache_entries")).one()
     assert tuple(row) == (3, 5.0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_goes_on_whatever_its_parent_was_doing(tmp_path: Path, clock: FakeClock) -> None:
+    database = Database(tmp_path / "cache.db")
+    store = open_store(database, clock)
+    keep(store, "how do I pay")
+    assert find(store, "how can I pay").how == "semantic"
+    holding, may_end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store._lock, store._follower._replicas.get("s").following:  # type: ignore[union-attr]
+            holding.set()
+            may_end.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    holding.wait()
+    child = os.fork()
+    if child == 0:
+        fine = find(store, "how can I pay").how == "semantic"
+        keep(store, "from the child")
+        os._exit(0 if fine and find(store, "how do I pay").how == "exact" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    may_end.set()
+    holder.join()
+    assert find(store, "from the child").how == "exact"
+    store.close()
+    database.close()

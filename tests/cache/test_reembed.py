@@ -86,10 +86,10 @@ def test_questions_of_another_embedder_are_found_again_once_they_are_embedded_an
     keep(old, "how can I pay")
     assert old._chores.settle()
     new = open_store(database, NewEmbeddings(TABLE))
-    reembed_at, new._reembed_at = new._reembed_at, math.inf
+    due_at, new._reembedding._due_at = new._reembedding._due_at, math.inf
     assert find(new, "paying, how") == ("miss", "nothing stored")
     assert find(new, "how do I pay")[0] == "exact"
-    new._reembed_at = reembed_at
+    new._reembedding._due_at = due_at
     find(new, "paying, how")
     assert new._chores.settle()
     assert find(new, "paying, how")[0] == "semantic"
