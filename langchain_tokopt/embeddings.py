@@ -150,8 +150,7 @@ class MemoEmbeddings(Embeddings):
                 try:
                     given = self._given
                     found = given() if callable(given) and not isinstance(given, Embeddings) else given
-                    at = {} if self._data_dir is None else {"data_dir": self._data_dir}
-                    self._source = find_embeddings(found, **at)
+                    self._source = find_embeddings(found, data_dir=self._data_dir)
                 except Exception as error:
                     self._failure = (time.monotonic() + _RETRY_AFTER_SECONDS, error)
                     raise
