@@ -121,13 +121,19 @@ class AnswerStore:
         self._lock = threading.Lock()
         self._uses = Uses(self.entries, self._chores)
 
-    def counts(self) -> dict[str, int]:
-        """What this process has done: "too_big" entries not stored, "reembedded" and "not_reembedded" ones."""
-        reembedding = self._reembedding
+    def counts(self) -> dict[str, int | None]:
+        """What became of entries, and of what is done in the background.
+
+        "too_big": not stored by this process for their size. "reembedded" and "not_reembedded": embedded anew by this
+        process, or not because the embedder failed. "to_reembed": left in the database with vectors of another
+        embedder, `None` as long as the embedder was not needed. "failed_chores": work in the background that failed.
+        """
+        reembedding, known = self._reembedding, self._embeddings.loaded
         return {
             "too_big": self._counts["too_big"],
             "reembedded": reembedding.done,
             "not_reembedded": reembedding.failed,
+            "to_reembed": sum(reembedding.others().values()) if known else None,
             "failed_chores": self._chores.failures,
         }
 
