@@ -8,10 +8,9 @@ Wilson interval. `ap` is the average precision over all scores.
 
 * `cosine`: the similarity of the embeddings.
 * `guards`: the same, but what the lexical guard refuses comes last.
-* `ours`: the learned decision before it has seen a label.
-* `ours+labels`: the same after N labelled pairs, one after the other, as audits would bring them. With `--labels` every
-  method is scored on what is left, and no sentence is on both sides: whole components of pairs that share sentences go
-  to one side.
+* `ours`: the learned decision before it has seen a label; it has one neighbour to look at here, not ten.
+* `ours+labels`: the same after N labelled pairs, as audits would bring them. With `--labels` every method is scored on
+  what is left, and no sentence is on both sides: pairs that share a sentence go to the same side.
 
 `--edits` makes questions with another answer out of those that have the same (benchmarks/edits.py) and reports as
 `edits_served` how many of them would be served at 50 % recall, over all and by kind of edit. An edit is compared with
@@ -36,6 +35,9 @@ import numpy as np
 from benchmarks import vectors
 from benchmarks.edits import edits
 from benchmarks.rows import Measure, publish
+from langchain_tokopt.cache.decision import Neighbour
+from langchain_tokopt.cache.decision.evidence import Proposal, propose
+from langchain_tokopt.cache.decision.scorer import fit, unlearned
 from langchain_tokopt.cache.guard import Prepared, difference, prepare
 
 RECALLS = (0.3, 0.5, 0.7)
@@ -52,26 +54,57 @@ class Pair:
     kind: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Compared:
-    """A pair, read and embedded."""
+    """A pair, read and embedded; vectors are float32 `[d]` of unit norm."""
 
     a: Prepared
     b: Prepared
-    similarity: float
+    at_a: np.ndarray
+    at_b: np.ndarray
+    same: bool
+
+    @property
+    def similarity(self) -> float:
+        """Cosine similarity of the two."""
+        return float(self.at_a @ self.at_b)
 
 
 # --- methods ---------------------------------------------------------------------------------------------------------
+# Each gives the first argument's pairs their scores, after it has seen the second's, and which are the same of those.
 
 
-def cosine(pairs: Sequence[Compared]) -> list[float]:
+def cosine(pairs: Sequence[Compared], learnt: Sequence[Compared] = ()) -> list[float]:
     """The similarity."""
     return [pair.similarity for pair in pairs]
 
 
-def guards(pairs: Sequence[Compared]) -> list[float]:
+def guards(pairs: Sequence[Compared], learnt: Sequence[Compared] = ()) -> list[float]:
     """The similarity; what the guard refuses comes after everything else, in the same order."""
     return [pair.similarity - (0.0 if difference(pair.a, pair.b) is None else 2.0) for pair in pairs]
+
+
+def ours(pairs: Sequence[Compared], learnt: Sequence[Compared] = ()) -> list[float]:
+    """The probability that the answer is right, as the learned decision sees it; what is forbidden comes last."""
+    scorer = unlearned()
+    if learnt:
+        known = np.stack([_proposal(pair).features for pair in learnt])
+        scorer = fit(known, np.array([float(pair.same) for pair in learnt]))
+    proposals = [_proposal(pair) for pair in pairs]
+    if not proposals:
+        return []
+    right = 1.0 - scorer.risk(np.stack([proposal.features for proposal in proposals]))
+    forbidden = [proposal.forbidden is not None for proposal in proposals]
+    return [float(score) - float(is_forbidden) for score, is_forbidden in zip(right, forbidden, strict=True)]
+
+
+def _proposal(pair: Compared) -> Proposal:
+    """The decision's view of a question with a single neighbour."""
+    neighbour = Neighbour(id=1, revision=1, text=pair.b.text, similarity=pair.similarity, answer=1)
+    return propose(pair.a, pair.at_a, [neighbour], pair.at_b[None, :], lambda _: pair.b)
+
+
+METHODS = {"cosine": cosine, "guards": guards, "ours": ours}
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -205,7 +238,7 @@ def edited(pairs: Sequence[Pair], seed: int) -> list[Pair]:
 def compare(pairs: Sequence[Pair], known: dict[str, np.ndarray]) -> list[Compared]:
     """The pairs, read and embedded."""
     read = {text: prepare(text) for pair in pairs for text in (pair.a, pair.b)}
-    return [Compared(read[pair.a], read[pair.b], float(known[pair.a] @ known[pair.b])) for pair in pairs]
+    return [Compared(read[p.a], read[p.b], known[p.a], known[p.b], p.same) for p in pairs]
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
@@ -254,10 +287,12 @@ def main(argv: list[str] | None = None) -> int:
         f"{len(scored)} pairs scored, {sum(pair.same for pair in scored)} of them the same; {len(made)} edits", end=""
     )
     print(f"; learnt from {len(learnt)} pairs" if learnt else "")
-    compared, edit_compared = compare(scored, known), compare(made, known)
+    compared, edit_compared, labelled = compare(scored, known), compare(made, known), compare(learnt, known)
     rows: list[Measure] = []
-    for name, method in {"cosine": cosine, "guards": guards}.items():
+    for name, method in METHODS.items():
         rows += measure(name, method(compared), scored, method(edit_compared), made)
+    if labelled:
+        rows += measure("ours+labels", ours(compared, labelled), scored, ours(edit_compared, labelled), made)
     publish("cache_pairs", args.data.name, rows, args.json)
     return 0
 

@@ -9,7 +9,8 @@ under a system prompt of 200.
 
 * `exact_*`: a question that is stored, asked a second time; `hit_*`: another wording of a stored one, cosine 0.97;
   `miss_*`: something new. The latter two are asked once each.
-* `decision_p50_ms`: ours alone, from ten neighbours that were found to the verdict, for a question never seen before.
+* `decision_p50_ms`: ours alone, from ten neighbours that were found to the verdict, for a question never seen before;
+  at "unread" the neighbours were not seen before either, so that each must be read first.
 * `bytes_per_entry`: what the resident memory of the process grew by, vector and text included, while it was filled.
 * `import_s`: a fresh interpreter, to the point where a first look could be made; at "beside langchain" without the time
   of what an agent has loaded anyway.
@@ -43,13 +44,15 @@ from langchain_core.embeddings import Embeddings
 from benchmarks.overhead import percentile, words
 from benchmarks.peers import PEERS, Peer
 from benchmarks.rows import Measure, publish
-from langchain_tokopt.cache.decision import Decider, Neighbour, Threshold
+from langchain_tokopt.cache.decision import Neighbour
+from langchain_tokopt.cache.decision.learned import Learned
 from langchain_tokopt.embeddings import find_embeddings
 
 ENTRIES = (1_000, 10_000, 100_000)
 DIM = 384
 WARM_UP = 20
 _CLUSTERS = 200
+_REMEMBERED = 100
 _SYSTEM = words(random.Random(1), 200)
 _BESIDE = "import langchain.agents, langchain_core.messages, numpy"
 
@@ -144,24 +147,37 @@ def _check(name: str, kind: str, hits: Sequence[bool], *, wanted: bool) -> None:
         raise RuntimeError(msg)
 
 
-def decisions(decider: Decider, calls: int, seed: int) -> float:
-    """Median time of a decision over ten neighbours, all of which must be looked at."""
+def decisions(
+    decide: Callable[[str, np.ndarray, Sequence[Neighbour], np.ndarray], object], calls: int, seed: int
+) -> tuple[float, float]:
+    """Median time of a decision about a new question, over ten neighbours all of which must be read.
+
+    First with neighbours that were neighbours before, as most are in a cache that is in use; then with new ones.
+    `decide` gets the question, its vector, the neighbours and theirs: float32 `[10, d]`.
+    """
     rng, floats = random.Random(seed), np.random.default_rng(seed)
-    vector = _unit(floats.normal(size=(1, DIM)))[0]
-    cases = []
-    for _ in range(calls + WARM_UP):
+
+    def case(number: int) -> tuple[str, np.ndarray, list[Neighbour], np.ndarray]:
         asked = words(rng, 12)
-        texts = [
-            f"{asked} {rng.randint(0, 99)} {words(rng, 2)}" for _ in range(10)
-        ]  # a number: refused, so all are read
-        near = [Neighbour(id=n, revision=1, text=text, similarity=0.95, answer=n) for n, text in enumerate(texts)]
-        cases.append((asked, near))
-    times = []
-    for asked, near in cases:
-        started = time.perf_counter()
-        decider.decide(asked, vector, near)
-        times.append((time.perf_counter() - started) * 1000)
-    return statistics.median(times[WARM_UP:])
+        rows = _unit(floats.normal(size=(11, DIM)))
+        rows[1:] = _unit(rows[:1] + 0.3 * rows[1:])
+        # All with one answer, each with another number: none is taken before all are read.
+        near = [
+            Neighbour(id=n, revision=1, text=f"{asked} {n + 2}", similarity=float(rows[0] @ rows[n + 1]), answer=0)
+            for n in range(10)
+        ]
+        return f"{asked} {_letters(number)}", rows[0], near, rows[1:]
+
+    # Few enough that what is read of them is still remembered when they come again.
+    cases = [case(number) for number in range(min(calls, _REMEMBERED) + WARM_UP)]
+    again = [(f"{asked} again", *rest) for asked, *rest in cases]
+    first, second = [], []
+    for times, asked_of in ((first, cases), (second, again)):
+        for one in asked_of:
+            started = time.perf_counter()
+            decide(*one)
+            times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(second[WARM_UP:]), statistics.median(first[WARM_UP:])
 
 
 def import_seconds(first_steps: str, *, beside: str = "", runs: int = 5) -> float:
@@ -274,7 +290,11 @@ def main(argv: list[str] | None = None) -> int:
             beside = import_seconds(steps, beside=_BESIDE, runs=args.imports)
             rows.append(Measure(name, "import_s", "beside langchain", beside))
     if "ours" in args.methods:
-        rows.append(Measure("ours", "decision_p50_ms", None, decisions(Threshold(0.5), args.calls, args.seed)))
+        learned = Learned(0.01)
+        known, unread = decisions(
+            lambda q, v, near, rows: learned.decide(q, v, near, lambda: rows), args.calls, args.seed
+        )
+        rows += [Measure("ours", "decision_p50_ms", None, known), Measure("ours", "decision_p50_ms", "unread", unread)]
     publish("cache_speed", "made here", rows, args.json)
     for told in missing:
         print(told)

@@ -23,7 +23,7 @@ def run(out: Path, *arguments: str) -> dict[tuple[str, str, object], float]:
 
 def test_reports_every_figure_on_the_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = run(tmp_path / "rows.json", "--edits")
-    for method in ("cosine", "guards"):
+    for method in ("cosine", "guards", "ours"):
         assert all(0 <= found[method, "false_hit_rate", recall] <= 1 for recall in (0.3, 0.5, 0.7))
         assert 0 <= found[method, "ap", None] <= 1
     assert found["guards", "edits_served", 0.5] < found["cosine", "edits_served", 0.5]
@@ -32,8 +32,10 @@ def test_reports_every_figure_on_the_sample(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_labels_take_whole_components_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(tmp_path / "rows.json", "--labels", "20")
-    assert "20 pairs scored, 10 of them the same; 0 edits; learnt from 20 pairs" in capsys.readouterr().out
+    found = run(tmp_path / "rows.json", "--labels", "20", "--edits")
+    assert {method for method, _, _ in found} == {"cosine", "guards", "ours", "ours+labels"}
+    assert found["ours+labels", "edits_served", 0.5] < found["cosine", "edits_served", 0.5]
+    assert "20 pairs scored, 10 of them the same; 30 edits; learnt from 20 pairs" in capsys.readouterr().out
 
 
 def test_no_sentence_is_learnt_and_scored() -> None:
@@ -60,6 +62,23 @@ def test_what_the_guard_refuses_comes_last_and_in_order() -> None:
     known = {text: np.array(vectors[text], np.float32) for text in texts}
     pairs = [Pair("send 5", other, same=False) for other in texts[1:]]
     assert cache_pairs.guards(cache_pairs.compare(pairs, known)) == pytest.approx([-1.0, 0.6, -1.2])
+
+
+def test_ours_learns_what_counts_and_never_serves_what_is_forbidden() -> None:
+    texts = {f"{word} {color}": [0.8, 0.6] for word in ("pay", "print") for color in ("red wine", "blue wine")}
+    known = {text: np.array(vector, np.float32) for text, vector in texts.items()} | {
+        "pay": np.array([1, 0], np.float32),
+        "print": np.array([1, 0], np.float32),
+        "pay red wine now": np.array([0.8, 0.6], np.float32),
+    }
+    learnt = [Pair("pay", "pay red wine", same=True), Pair("pay", "print red wine", same=False)] * 30
+    pairs = [Pair("print", "print blue wine", same=True), Pair("print", "pay blue wine", same=False)]
+    pairs.append(Pair("pay red wine", "pay blue wine", same=False))
+    compared = cache_pairs.compare(pairs, known)
+    cold = cache_pairs.ours(compared)
+    assert cold[0] == pytest.approx(cold[1])  # nothing but the similarity counts yet, and that is the same
+    right, wrong, forbidden = cache_pairs.ours(compared, cache_pairs.compare(learnt, known))
+    assert right > 0.7 > 0.3 > wrong > 0 > forbidden
 
 
 def test_edits_are_the_same_for_the_same_seed() -> None:

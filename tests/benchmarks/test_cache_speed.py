@@ -33,7 +33,10 @@ def test_reports_every_time_at_every_size(tmp_path: Path) -> None:
     found = run(tmp_path, "--methods", "ours", "inmemory")
     times = ("exact_p50_ms", "hit_p50_ms", "hit_p95_ms", "miss_p50_ms")
     ours = {(metric, at) for metric, at, _ in found["ours"] if metric != "bytes_per_entry"}
-    assert ours == {(metric, at) for metric in times for at in (30, 60)} | {("decision_p50_ms", None)}
+    assert ours == {(metric, at) for metric in times for at in (30, 60)} | {
+        ("decision_p50_ms", None),
+        ("decision_p50_ms", "unread"),
+    }
     inmemory = {(metric, at) for metric, at, _ in found["inmemory"] if metric != "bytes_per_entry"}
     assert inmemory == {(metric, at) for metric in ("exact_p50_ms", "miss_p50_ms") for at in (30, 60)}
     assert all(value > 0 for rows in found.values() for metric, _, value in rows if metric.endswith("_ms"))

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_tokopt.cache.guard import difference, needs_context, prepare
-from langchain_tokopt.cache.reading import Reader
 
 CHANGES = [
     # numbers
@@ -138,16 +137,6 @@ def test_a_paraphrase_passes(one: str, other: str) -> None:
 def test_what_was_read_before_is_compared_alike() -> None:
     for one, other, kind in CHANGES:
         assert difference(prepare(one), other) == difference(one, prepare(other)) == kind
-
-
-def test_a_reader_reads_a_question_once() -> None:
-    reader = Reader(limit=4)
-    first = reader("how do I pay")
-    assert reader("how do I pay") is first
-    assert difference(first, "how do I not pay") == "negation"
-    for text in ("a", "b", "c", "d", "e"):
-        reader(text)
-    assert reader("how do I pay") is not first  # forgotten, and read again
 
 
 def test_what_is_too_long_to_be_read_must_be_the_same() -> None:

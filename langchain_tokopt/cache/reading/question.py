@@ -18,7 +18,6 @@ from langchain_tokopt.cache.reading.amounts import Amounts, amounts
 from langchain_tokopt.cache.reading.naming import names_and_identifiers
 from langchain_tokopt.cache.reading.roles import Role, particles, roles, slots
 from langchain_tokopt.cache.reading.stems import stem
-from langchain_tokopt.memo import Memo
 
 # Longer than any embedder reads. What comes after it is compared as it stands.
 _READ_CHARACTERS = 8_000
@@ -141,25 +140,6 @@ def prepare(text: str) -> Prepared:
         asks=_asks(words),
         trigrams=_trigrams(" ".join(words)),
     )
-
-
-class Reader:
-    """Reads questions and remembers those that were read lately. Needs no lock.
-
-    Args:
-        limit: How many are remembered; each takes about 4 kB.
-    """
-
-    def __init__(self, *, limit: int = 4096) -> None:
-        self._memo: Memo[Prepared] = Memo(limit=limit)
-
-    def __call__(self, text: str) -> Prepared:
-        """The question, read."""
-        found = self._memo.get(text)
-        if found is None:
-            found = prepare(text)
-            self._memo.put(text, found)
-        return found
 
 
 def _negations(lowered: str, words: Sequence[str]) -> int:
