@@ -136,12 +136,12 @@ def names_differ(a: Prepared, b: Prepared) -> bool:
         return True
     if not (a.identifiers <= b.vocabulary and b.identifiers <= a.vocabulary):
         return True
-    if a.slots != b.slots:
-        theirs = dict(b.slots)
-        for preposition, word in a.slots:
-            found = theirs.get(preposition)
-            if found is not None and found not in a.stems and word not in b.stems:
-                return True
+    if a.slots == b.slots:
+        return False
+    for preposition in {preposition for preposition, _ in a.slots} & {preposition for preposition, _ in b.slots}:
+        ours, theirs = ({word for lead, word in text.slots if lead == preposition} for text in (a, b))
+        if ours.isdisjoint(b.stems) and theirs.isdisjoint(a.stems):
+            return True
     return False
 
 
