@@ -151,7 +151,7 @@ def test_an_age_remembers_what_it_was() -> None:
     assert [age.at(time) for time in (9.0, 10.0, 19.0, 20.0, 35.0, 40.0, 99.0)] == [0.0, 1.0, 1.0, 5.0, 5.0, 6.0, 6.0]
     for step in range(1000):
         age.rise(7.0 + step, 50.0 + step)
-    assert len(age.state()[0]) <= 256
+    assert len(age.state()[0]) <= 512
     assert age.at(1049.0) == 1006.0
     assert age.at(1000.0) == 957.0
     assert abs(age.at(500.0) - 457.0) <= 64

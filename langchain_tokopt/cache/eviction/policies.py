@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from langchain_tokopt.errors import ConfigurationError
 
-_STEPS_KEPT = 256
+_STEPS_KEPT = 512
+_GRAIN = 32  # a level that is so much above another one may stand for it, relative to how far both are below the last
 _NEVER = float("inf")
 
 Priority = tuple[float, float]
@@ -91,7 +92,7 @@ class Policy(Protocol):
 class Age:
     """A level that only rises, and what it was at any time before: what an unused entry ages against.
 
-    Entries need not carry the level of their last use; it is looked up by the time of that use. At most 256 steps are
+    Entries need not carry the level of their last use; it is looked up by the time of that use. At most 512 steps are
     kept, the older the coarser.
     """
 
@@ -113,10 +114,21 @@ class Age:
             return
         self._times.append(time)
         self._levels.append(level)
-        if len(self._times) > _STEPS_KEPT:
-            half = _STEPS_KEPT // 2
-            self._times[:half] = self._times[:half:2]
-            self._levels[:half] = self._levels[:half:2]
+        grain = _GRAIN
+        while len(self._times) > _STEPS_KEPT:
+            self._thin(grain)
+            grain //= 2
+
+    def _thin(self, grain: int) -> None:
+        """Leave out steps, the more the longer ago: what counts is how far below the last level an entry was used."""
+        last = self._levels[-1]
+        kept = [len(self._levels) - 1]
+        for place in range(len(self._levels) - 2, -1, -1):
+            if (self._levels[kept[-1]] - self._levels[place]) * grain >= last - self._levels[place]:
+                kept.append(place)
+        kept.reverse()
+        self._times = [self._times[place] for place in kept]
+        self._levels = [self._levels[place] for place in kept]
 
     def state(self) -> list[list[float]]:
         return [self._times, self._levels]
