@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import event, text
 
@@ -28,9 +30,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         database.close()
 
 
-def open_room(database: Database, policy: str, kind: str = "agent", **limits: int) -> Room:
+def open_room(database: Database, policy: str, kind: str = "agent", *, alike: float = 0.9, **limits: int) -> Room:
     room = Limits(**limits)
-    return Room(Entries(database, kind=kind), Removal(database, kind=kind), policy=POLICIES[policy](room), limits=room)
+    removal = Removal(database, kind=kind)
+    return Room(Entries(database, kind=kind), removal, policy=POLICIES[policy](room), limits=room, alike=alike)
 
 
 def put(database: Database, question: str, at: float, *, kind: str = "agent", size: int = 10, **fields: Any) -> int:
@@ -267,6 +270,73 @@ def test_what_cannot_be_read_is_learnt_anew(database: Database, caplog: pytest.L
     assert [record.message.startswith(told) for record in caplog.records] == [True]
     assert open_room(database, "lfu", entries=2).make(START + 102) == 0
     assert len(caplog.records) == 1
+
+
+def paraphrase(meaning: int, n: int, *, scope: str = "s") -> NewEntry:
+    """A question in words that nobody has used before; `meaning` turns its vector by a right angle."""
+    vector = np.zeros(16, dtype="<f4")
+    vector[meaning], vector[15] = 1.0, 0.1 * (n % 3)
+    return NewEntry(
+        scope=scope,
+        owner="o",
+        exact=text_digest(f"{scope} {meaning} {n}"),
+        question="?",
+        payload="x",
+        vector=(vector / np.linalg.norm(vector)).tobytes(),
+        embedder="e",
+    )
+
+
+def ask_in_other_words(database: Database, room: Room, meanings: Sequence[int]) -> int:
+    """How many were hits, in a cache that knows the meaning, not the words, and makes room after each."""
+    entries = Entries(database, kind="agent")
+    known: dict[int, int] = {}
+    hits = 0
+    for n, meaning in enumerate(meanings):
+        now = START + n
+        if meaning in known:
+            entries.touch({known[meaning]: (now, 1)})
+            hits += 1
+        else:
+            known[meaning] = entries.put(paraphrase(meaning, n), now)
+        if room.make(now):
+            there = set(alive(database))
+            known = {meaning: key for meaning, key in known.items() if key in there}
+    return hits
+
+
+@pytest.mark.parametrize(("alike", "followed"), [(0.9, "mru"), (1.1, "cost")])
+def test_a_lost_question_is_known_again_in_other_words(database: Database, alike: float, followed: str) -> None:
+    room = open_room(database, "adaptive", alike=alike, entries=10)
+    hits = ask_in_other_words(database, room, [n % 12 for n in range(240)])
+    assert room.status()["followed"] == followed
+    assert (hits > 90) == (followed == "mru")
+
+
+def test_only_what_is_lost_and_of_the_same_scope_and_embedder_is_known_again(database: Database) -> None:
+    room = open_room(database, "adaptive", entries=10)
+    entries = Entries(database, kind="agent")
+    first, other = entries.put(paraphrase(1, 0), START), entries.put(paraphrase(1, 1, scope="other"), START)
+    there = entries.put(paraphrase(2, 0), START)
+    room.make(START)
+    Removal(database, kind="agent").remove([first], START)
+    again = entries.put(paraphrase(1, 2), START + 1)
+    refused = entries.put(paraphrase(2, 1), START + 1)  # like one that is there: the cache has told them apart
+    foreign = entries.put(replace(paraphrase(1, 4), embedder="f"), START + 1)
+    short = entries.put(replace(paraphrase(1, 5), vector=np.ones(1, dtype="<f4").tobytes()), START + 1)
+    room.make(START + 2)
+    later = entries.put(paraphrase(1, 6), START + 3)  # like `again`, which is there
+    room.make(START + 4)
+    assert room._observation is not None
+    ghosts = room._observation._ghosts
+    keys = {row.id: ghosts.key(row) for row in room._rows.these([other, there, again, refused, foreign, short, later])}
+    assert len(set(keys.values())) == len(keys) == 7
+    assert keys[again] == f"{room._rows.these([again])[0].scope_id}:{text_digest('s 1 0')[:20]}"
+    assert ghosts.outside() == [again]
+    Removal(database, kind="agent").remove([again], START + 5)
+    ghosts.forget(lambda key: key == keys[there])
+    assert ghosts.outside() == []
+    assert [list(known) for known in ghosts._known.values()] == [[keys[there]]]
 
 
 def test_threads_that_store_and_make_room_at_once(database: Database) -> None:

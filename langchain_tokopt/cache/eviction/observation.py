@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import text
 
 from langchain_tokopt.cache.eviction.adaptive import Adaptive
+from langchain_tokopt.cache.eviction.ghosts import Ghosts
 from langchain_tokopt.cache.eviction.rows import Row, Rows, usual_value
 from langchain_tokopt.cache.eviction.simulation import Access
 
@@ -23,31 +24,40 @@ class Observation:
     """The uses of a sample of the entries, each told once.
 
     The sample is the same for all processes: questions whose digest is below a limit, so that of each of them every use
-    is seen. Nothing is logged for it while questions are answered; uses are read off the rows afterwards.
+    is seen. Nothing is logged for it while questions are answered; uses are read off the rows afterwards. `alike`: see
+    `Ghosts`.
     """
 
-    def __init__(self, rows: Rows, adaptive: Adaptive) -> None:
+    def __init__(self, rows: Rows, adaptive: Adaptive, *, alike: float) -> None:
         self._rows = rows
         self._adaptive = adaptive
         self._below = _digest_below(adaptive.share)
         self._since = 0.0
         self._newest = 0
         self._seen: dict[int, int] = {}
+        self._forget_at = _AT_ONCE
+        self._ghosts = Ghosts(rows, alike=alike, below=self._below)
 
     def catch_up(self) -> int:
         """How many entries were used since the last time, of those in the sample."""
+        self._ghosts.catch_up()
         told = 0
         while True:
             since = self._since
             rows = self._read()
+            if rows:
+                self._since = max(since, rows[-1].used_at - (_OVERLAP_SECONDS if len(rows) < _AT_ONCE else 0.0))
+            last = len(rows) < _AT_ONCE or self._since == since
+            if last:
+                # Few, and each use is told once: so they may be read every time, and twice.
+                rows = sorted([*rows, *self._rows.these(self._ghosts.outside())], key=lambda row: (row.used_at, row.id))
             usual = usual_value(rows)
             told += sum(self._tell(row, usual) for row in rows)
             if rows:
                 self._newest = max(self._newest, *(row.id for row in rows))
-                self._since = max(since, rows[-1].used_at - (_OVERLAP_SECONDS if len(rows) < _AT_ONCE else 0.0))
-            if len(rows) < _AT_ONCE or self._since == since:
+            if last:
                 break
-        if len(self._seen) > 2 * _AT_ONCE:
+        if len(self._seen) > self._forget_at:
             self._forget()
         return told
 
@@ -65,7 +75,7 @@ class Observation:
             return False
         self._adaptive.observe(
             Access(
-                key=row.key,
+                key=self._ghosts.key(row),
                 at=row.used_at,
                 bytes=row.bytes,
                 value=usual if row.value is None else float(row.value),
@@ -79,6 +89,8 @@ class Observation:
         """Forget the entries that are gone."""
         there = {row.id for row in self._rows.these(self._seen.keys())}
         self._seen = {key: hits for key, hits in self._seen.items() if key in there}
+        self._forget_at = 2 * len(self._seen) + _AT_ONCE
+        self._ghosts.forget(self._adaptive.holds)
 
     def state(self) -> Any:
         return [self._since, self._newest, list(self._seen.items())]

@@ -49,16 +49,19 @@ class Room:
         removal: Removes them.
         policy: What goes first.
         limits: How much room there is.
+        alike: Cosine similarity from which the adaptive policy takes a new question for one that was evicted.
     """
 
-    def __init__(self, entries: Entries, removal: Removal, *, policy: Policy, limits: Limits) -> None:
+    def __init__(
+        self, entries: Entries, removal: Removal, *, policy: Policy, limits: Limits, alike: float = 0.9
+    ) -> None:
         self.policy = policy
         self.limits = limits
         self.evicted = 0
         self._entries = entries
         self._removal = removal
         self._rows = Rows(entries.database, kind=entries.kind)
-        self._observation = Observation(self._rows, policy) if isinstance(policy, Adaptive) else None
+        self._observation = Observation(self._rows, policy, alike=alike) if isinstance(policy, Adaptive) else None
         self._learns = policy.state() is not None
         self._version = 0
         self._unsaved = 0

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import text
 
 from langchain_tokopt.cache.eviction.policies import Facts
-from langchain_tokopt.cache.scopes import batches
+from langchain_tokopt.cache.scopes import batches, with_ids
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -24,7 +24,7 @@ _SOONEST = text(f"{_ALIVE} AND expires_at IS NOT NULL ORDER BY expires_at, id LI
 _OLDEST = text(f"{_ALIVE} AND expires_at IS NULL ORDER BY id LIMIT :count")
 # The digests of questions are as good as random numbers: a stretch of them is a fair sample of all entries.
 _STRETCH = text(f"{_ALIVE} AND exact > :after ORDER BY exact LIMIT :count")
-_THESE = text(f"{_ALIVE} AND id IN :ids").bindparams(bindparam("ids", expanding=True))
+_THESE = with_ids(f"{_ALIVE} AND id IN :ids")
 
 _STATE = "SELECT version, state FROM tokopt_cache_eviction WHERE kind = ? AND policy = ?"
 _VERSION = "SELECT version FROM tokopt_cache_eviction WHERE kind = ? AND policy = ?"
@@ -67,7 +67,7 @@ class Row:
     @property
     def key(self) -> str:
         """The question's name in the miniatures: it stays the same when the question is stored again."""
-        return f"{self.scope_id}:{self.exact[:20]}"
+        return row_key(self.scope_id, self.exact)
 
     def facts(self, usual_value: float) -> Facts:
         """What a policy is told; `usual_value` stands in for a value that is not known."""
@@ -79,6 +79,11 @@ class Row:
             bytes=self.bytes,
             value=usual_value if self.value is None else float(self.value),
         )
+
+
+def row_key(scope_id: int, exact: str) -> str:
+    """The name of a question in the miniatures."""
+    return f"{scope_id}:{exact[:20]}"
 
 
 def usual_value(rows: Collection[Row]) -> float:
