@@ -24,6 +24,7 @@ The traces made here:
 
 --data: JSONL with `{"key": str, "bytes": int, "usd": number}` a line, in the order of the requests. --store replays the
 requests through the cache's own tables (SQLite in memory) instead of a simulation; use fewer --requests with it.
+--rephrase does so too, and asks every question in new words: the cache knows it again by its meaning alone.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
+from sqlalchemy import text
 
 from benchmarks.rows import Measure, publish
 from langchain_tokopt.cache.entries import Entries, NewEntry
@@ -47,6 +52,7 @@ from langchain_tokopt.database import Database
 KEYS = 6_000
 SHARES = (0.05, 0.1, 0.2)
 START = 1_800_000_000.0
+DIMENSIONS = 64
 Trace = list[Access]
 Maker = Callable[[random.Random, int, float], Trace]
 
@@ -186,41 +192,59 @@ def simulated(name: str, limits: Limits, trace: Trace) -> float:
     return saved
 
 
-def stored(name: str, limits: Limits, trace: Trace) -> float:
+def stored(name: str, limits: Limits, trace: Trace, *, rephrased: bool = False) -> float:
     """The same through the cache's tables: room is made a little late and for several at once, as in use."""
     database = Database()
     entries = Entries(database, kind="agent")
     room = Room(entries, Removal(database, kind="agent"), policy=POLICIES[name](limits), limits=limits)
+    rng = np.random.default_rng(0)
+    held: dict[str, tuple[int, float]] = {}
     used: dict[int, tuple[float, int]] = {}
+    meanings: dict[str, np.ndarray] = {}
     until_full = 0
     saved = 0.0
-    for use in trace:
-        exact = text_digest(use.key)
-        _, entry = entries.find("scope", exact, use.at)
-        if entry is not None:
+    for at, use in enumerate(trace):
+        entry, good_until = held.get(use.key, (0, 0.0))
+        if use.at < good_until:
             saved += use.value
-            used[entry.id] = (use.at, used.get(entry.id, (0.0, 0))[1] + 1)
+            used[entry] = (use.at, used.get(entry, (0.0, 0))[1] + 1)
             continue
         if room.fits(use.bytes):
-            expires_at = None if use.ttl_seconds is None else use.at + use.ttl_seconds
+            vector = None
+            if rephrased:
+                meaning = meanings.setdefault(use.key, rng.normal(size=DIMENSIONS))
+                said = meaning + 0.2 * rng.normal(size=DIMENSIONS)  # cosine about 0.96 between two phrasings
+                vector = (said / np.linalg.norm(said)).astype("<f4").tobytes()
             new = NewEntry(
                 scope="scope",
                 owner="",
-                exact=exact,
+                exact=text_digest(f"{use.key} {at}" if rephrased else use.key),
                 question="",
                 payload="x" * use.bytes,
-                expires_at=expires_at,
+                vector=vector,
+                embedder="e" if rephrased else None,
+                expires_at=None if use.ttl_seconds is None else use.at + use.ttl_seconds,
                 value_nano_usd=int(use.value),
             )
-            entries.put(new, use.at)
+            held[use.key] = entries.put(new, use.at), math.inf if new.expires_at is None else new.expires_at
             until_full -= 1
         if until_full < 0:
             entries.touch(used)
             used = {}
+            Removal(database, kind="agent").remove_expired(use.at)
             room.make(use.at)
+            there = living(database)
+            held = {key: fact for key, fact in held.items() if fact[0] in there}
             until_full = room.until_full(at_most=64)
     database.close()
     return saved
+
+
+def living(database: Database) -> set[int]:
+    """The entries that are there."""
+    with database.read() as connection:
+        query = text("SELECT id FROM tokopt_cache_entries WHERE alive = 1")
+        return {int(key) for key in connection.execute(query).scalars()}
 
 
 def bound(limits: Limits, trace: Trace) -> float:
@@ -271,9 +295,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--store", action="store_true", help="replay through the cache's own tables")
+    parser.add_argument("--rephrase", action="store_true", help="the same, with every question in new words")
     parser.add_argument("--json", type=Path, metavar="OUT")
     args = parser.parse_args(argv)
-    play = stored if args.store else simulated
+    play = partial(stored, rephrased=args.rephrase) if args.store or args.rephrase else simulated
     rows: list[Measure] = []
     for share in args.shares:
         if args.data is not None:

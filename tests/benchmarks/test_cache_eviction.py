@@ -13,7 +13,7 @@ SAMPLE = Path(cache_eviction.__file__).parent / "samples" / "trace.jsonl"
 METHODS = [*POLICIES, "bound"]
 
 
-@pytest.mark.parametrize("how", [[], ["--store"]])
+@pytest.mark.parametrize("how", [[], ["--store"], ["--rephrase"]])
 def test_publishes_a_table_and_tidy_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str], how: list[str]) -> None:
     out = tmp_path / "rows.json"
     assert cache_eviction.main(["--data", str(SAMPLE), "--shares", "0.2", "--json", str(out), *how]) == 0
