@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 500  # vectors
 _Group: TypeAlias = tuple[int, str, int]  # scope, embedder and length: only such vectors are compared
+# Written so that only the primary key fits: any other index would have all entries read and sorted.
 _FRESH = text(
     """SELECT id, scope_id, exact, embedder, vector FROM tokopt_cache_entries
-    WHERE kind = :kind AND alive = 1 AND id > :after AND vector IS NOT NULL ORDER BY id LIMIT :count"""
+    WHERE kind || '' = :kind AND alive + 0 = 1 AND id > :after AND vector IS NOT NULL ORDER BY id LIMIT :count"""
 )
 
 

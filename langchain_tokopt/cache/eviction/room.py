@@ -22,7 +22,8 @@ log = logging.getLogger("langchain_tokopt")
 
 _SLACK = 128  # this part of the room is freed at once, so that not every new entry has to make room for itself
 _SAMPLE = 8  # candidates looked at for each entry that has to go
-_LEAST_SAMPLE, _LARGEST_SAMPLE = 64, 4_096
+_LEAST_SAMPLE = 64
+_AT_ONCE = 128  # entries that go in one transaction: writers wait for it
 _POOL = 128  # the lowest of earlier samples, looked at again
 _ROUNDS = 1_000
 _UNSAVED = 256  # uses that a process has learnt from before it saves what it learnt: a miniature is some 60 kB
@@ -148,7 +149,7 @@ class Room:
         if goal.bytes is not None:
             mean = max(1, census.bytes // max(1, census.entries))
             over.append(-(-(census.bytes - goal.bytes) // mean))
-        wanted = min(max(over), _LARGEST_SAMPLE // _SAMPLE)
+        wanted = min(max(over), _AT_ONCE)
         candidates = self._candidates(wanted)
         usual = usual_value(candidates)
         ranked = sorted(((self.policy.priority(row.facts(usual)), row) for row in candidates), key=_rank)
@@ -175,7 +176,7 @@ class Room:
             return self._rows.soonest(wanted)
         if name == "mru":
             return self._rows.most_recent(wanted)
-        rows = self._rows.sample(min(_LARGEST_SAMPLE, max(_LEAST_SAMPLE, _SAMPLE * wanted)))
+        rows = self._rows.sample(max(_LEAST_SAMPLE, _SAMPLE * wanted))
         rows += self._rows.least_recent(wanted)
         rows += self._rows.these(self._pool)
         return list({row.id: row for row in rows}.values())
