@@ -1,0 +1,350 @@
+"""The learned decision: serves as much as it can while the share of wrong answers stays within what is accepted."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from langchain_tokopt.cache.decision import steering
+from langchain_tokopt.cache.decision.evidence import propose
+from langchain_tokopt.cache.decision.record import KEPT, Label, MemoryRecord, Record
+from langchain_tokopt.cache.decision.scorer import Scorer, fit, unlearned
+from langchain_tokopt.cache.decision.steering import Sums
+from langchain_tokopt.cache.decision.verdict import Neighbour, Verdict
+from langchain_tokopt.cache.reading import Prepared, prepare
+from langchain_tokopt.errors import ConfigurationError
+from langchain_tokopt.memo import Memo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger("langchain_tokopt")
+
+_NEAR_ENOUGH: Final = 0.4  # similarity below which a neighbour is no proposal
+_FEWEST_LABELS: Final = 50
+_AUDITS_AT_FIRST: Final = 0.4
+_AUDITS_HALVE: Final = 1_000  # requests
+_LEAST_AUDITED: Final = 0.3  # of the usual rate: for the answers of which the decision is surest
+_RECENT: Final = 2_000  # proposals that the limit is set by
+_REMEMBERED_AUDITS: Final = 500  # of the latest audits the correction is made from
+_QUESTIONS: Final = 4_096  # prepared questions that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    """What is decided by; replaced as a whole."""
+
+    scorer: Scorer
+    noise: steering.Noise
+    limit: float = 0.0
+    mean_root: float = 0.1  # mean square root of the risk of what is served
+
+
+class Learned:
+    """Serves an answer if its risk of being wrong is below a limit that moves with what was learned.
+
+    The risk is a logistic regression over similarity, neighbours and words. It learns from misses, where the model
+    was asked anyway, and from audits: a small share of the answers that are given is compared with what the model
+    says, more of the risky ones, and more in the beginning. Nothing is served before it has seen enough of both.
+
+    Where words differ that change an answer (numbers, names, negations ...), a question is never served from that
+    neighbour, whatever the risk.
+
+    Thread-safe. Learning happens where `background` says, never in a request.
+
+    Args:
+        max_error: Share of all requests that may be answered wrongly, in (0, 1).
+        record: Where labels and sums are kept; in memory by default.
+        audit_rate: Share of the given answers that are audited in the long run; it begins at 40 %.
+        warm_up: How many requests are only watched.
+        background: Has work done under a name; at once by default.
+        rehearse: Gives labels that are made anew from stored questions, each as if it had just been asked.
+        seed: Of the audits' lot.
+    """
+
+    def __init__(
+        self,
+        max_error: float,
+        *,
+        record: Record | None = None,
+        audit_rate: float = 0.03,
+        warm_up: int = 150,
+        background: Callable[[str, Callable[[], object]], object] | None = None,
+        rehearse: Callable[[], Iterable[Label]] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        check_settings(max_error=max_error, audit_rate=audit_rate, warm_up=warm_up)
+        self.max_error = max_error
+        self.audit_rate = audit_rate
+        self.warm_up = warm_up
+        self._record: Record = record if record is not None else MemoryRecord()
+        self._background = background or (lambda _, work: work())
+        self._rehearse = rehearse
+        self._lot = random.Random(seed)  # noqa: S311 - no secret
+        self._lock = threading.Lock()
+        self._learning = threading.Lock()
+        self._prepared: Memo[Prepared] = Memo(limit=_QUESTIONS)
+        self._policy = _Policy(unlearned(), steering.Noise())
+        self._labels: deque[Label] = deque(maxlen=KEPT)
+        self._rehearsed: list[Label] = []
+        self._reached = 0
+        self._known = Sums()  # what the record said when it was last read
+        self._new_labels: list[Label] = []
+        self._new = Sums()
+        self._recent: deque[tuple[NDArray[np.float64] | None, float]] = deque(maxlen=_RECENT)
+        self._next_lesson = 0.0
+        self._next_rehearsal = 500.0
+        self._lessons = 0
+
+    # --- deciding ----------------------------------------------------------------------------------------------------
+
+    def decide(
+        self,
+        question: str,
+        vector: NDArray[np.float32],
+        near: Sequence[Neighbour],
+        vectors: Callable[[], NDArray[np.float32]],
+    ) -> Verdict:
+        if not near:
+            return Verdict(reason="nothing stored")
+        if near[0].similarity < _NEAR_ENOUGH:
+            return Verdict(neighbour=None, reason="nothing similar")
+        proposal = propose(self._read(question), vector, near, vectors(), self._read)
+        policy = self._policy
+        risk = float(policy.noise.true_share(policy.scorer.risk(proposal.features[None, :]))[0])
+        reason = None
+        if proposal.forbidden is not None:
+            reason = f"the nearest question differs in {proposal.forbidden}"
+        elif policy.limit <= 0.0:
+            reason = "not enough is known yet"
+        elif risk > policy.limit:
+            reason = "the risk of a wrong answer is too high"
+        else:
+            rate = self._rate(risk, policy)
+        with self._lock:
+            self._recent.append((proposal.features if proposal.forbidden is None else None, 1.0))
+            self._new = replace(self._new, proposals=self._new.proposals + 1)
+            if reason is None:
+                audit = self._lot.random() < rate
+                self._new = replace(
+                    self._new,
+                    served=self._new.served + 1,
+                    pending_risk=self._new.pending_risk + risk,
+                )
+        return Verdict(
+            neighbour=proposal.neighbour,
+            serve=reason is None,
+            audit_rate=rate if reason is None else 0.0,
+            audit=reason is None and audit,
+            risk=risk,
+            features=proposal.features,
+            reason=reason,
+        )
+
+    def _read(self, question: str) -> Prepared:
+        known = self._prepared.get(question)
+        if known is None:
+            known = prepare(question)
+            self._prepared.put(question, known)
+        return known
+
+    def _rate(self, risk: float, policy: _Policy) -> float:
+        """The risky are audited more often: for a number of audits that tells most about the sum (Neyman 1934)."""
+        asked = self._known.requests + self._new.requests
+        base = self.audit_rate + max(0.0, _AUDITS_AT_FIRST - self.audit_rate) * math.pow(2.0, -asked / _AUDITS_HALVE)
+        return min(1.0, base * max(_LEAST_AUDITED, math.sqrt(risk) / max(policy.mean_root, 1e-6)))
+
+    # --- being told --------------------------------------------------------------------------------------------------
+
+    def asked(self) -> None:
+        """Count a request, whatever comes of it."""
+        with self._lock:
+            self._new = replace(self._new, requests=self._new.requests + 1)
+            due = self._known.requests + self._new.requests >= self._next_lesson
+            if due:
+                self._next_lesson = math.inf
+        if due:
+            self._background("learning what may be served", self.learn)
+
+    def compared(self, verdict: Verdict, *, same: bool) -> None:
+        """Take in what a comparison of the proposed answer with the model's said: after a miss, or in an audit."""
+        if verdict.features is None:
+            return
+        if not verdict.serve:
+            with self._lock:
+                self._new_labels.append(Label(verdict.features, same))
+            return
+        weight, risk = 1.0 / verdict.audit_rate, verdict.risk or 0.0
+        with self._lock:
+            self._new_labels.append(Label(verdict.features, same, weight, risk))
+            self._new = replace(
+                self._new,
+                pending_risk=self._new.pending_risk - risk,
+                known_wrong=self._new.known_wrong + (not same),
+                audits=self._new.audits + 1,
+                weight=self._new.weight + weight,
+                weight_squared=self._new.weight_squared + weight * weight,
+                weight_wrong=self._new.weight_wrong + weight * (not same),
+            )
+
+    def told(self, verdict: Verdict, *, correct: bool) -> None:
+        """Take in what somebody said of an answer that was given.
+
+        It is no sample, since complaints come more often than praise: it teaches the regression, and a wrong answer
+        counts as one, but the correction and the audited error are not made from it.
+        """
+        if verdict.features is None:
+            return
+        with self._lock:
+            self._new_labels.append(Label(verdict.features, correct))
+            if not correct and verdict.serve:
+                self._new = replace(
+                    self._new,
+                    pending_risk=self._new.pending_risk - (verdict.risk or 0.0),
+                    known_wrong=self._new.known_wrong + 1,
+                )
+
+    def judged_twins(self, *, same: bool) -> None:
+        """Take in how two answers to one and the same question were judged: what the judge errs on."""
+        with self._lock:
+            self._new = replace(self._new, twins=self._new.twins + 1, twins_apart=self._new.twins_apart + (not same))
+
+    def judged_strangers(self, *, same: bool) -> None:
+        """Take in how answers to two unrelated questions were judged."""
+        with self._lock:
+            self._new = replace(
+                self._new, strangers=self._new.strangers + 1, strangers_alike=self._new.strangers_alike + same
+            )
+
+    # --- learning ----------------------------------------------------------------------------------------------------
+
+    def learn(self) -> None:
+        """Fit the regression and set the limit anew; share what is new with other processes, and take over theirs."""
+        with self._learning:
+            self._share()
+            sums = self._known
+            if self._rehearse is not None and sums.requests >= self._next_rehearsal:
+                self._next_rehearsal = sums.requests + max(500.0, sums.requests / 8)
+                self._rehearsed = list(self._rehearse())
+            labels = [*self._labels, *self._rehearsed]
+            enough = len(labels) >= _FEWEST_LABELS and len({label.same for label in labels}) == 2
+            if enough and sums.requests >= self.warm_up:
+                self._set_policy(labels, sums)
+            with self._lock:
+                first = not self._lessons and not enough
+                self._next_lesson = sums.requests + (25.0 if first else max(50.0, sums.requests / 40))
+                self._next_lesson = max(self._next_lesson, float(self.warm_up))
+
+    def _set_policy(self, labels: list[Label], sums: Sums) -> None:
+        features = np.stack([label.features for label in labels])
+        same = np.array([float(label.same) for label in labels])
+        before = self._policy
+        scorer = fit(features, same, live=len(self._labels), start=before.scorer if self._lessons else None)
+        noise = steering.noise(sums)
+        with self._lock:
+            recent = list(self._recent) or [(label.features, label.weight) for label in labels[-_RECENT:]]
+        possible = [(row, weight) for row, weight in recent if row is not None]  # the others are never served
+        if not possible:
+            return
+        risks = noise.true_share(scorer.risk(np.stack([row for row, _ in possible])))
+        weights = np.array([weight for _, weight in possible])
+        factor = self._correction(noise).upper
+        target = steering.limit(
+            risks,
+            weights,
+            share=sums.proposals / max(1.0, sums.requests) * len(possible) / len(recent),
+            factor=factor,
+            afford=steering.affordable(sums, self.max_error, factor),
+            max_error=self.max_error,
+        )
+        limit = target if before.limit <= 0.0 else 0.5 * (before.limit + target)
+        served = risks[risks <= limit]
+        self._policy = _Policy(scorer, noise, limit, float(np.sqrt(served).mean()) if len(served) else 0.1)
+        self._lessons += 1
+
+    def _correction(self, noise: steering.Noise) -> steering.Correction:
+        audits = [label for label in self._labels if label.risk is not None][-_REMEMBERED_AUDITS:]
+        wrong = sum(not label.same for label in audits)
+        true = float(noise.true_share(np.array([wrong / len(audits)]))[0]) * len(audits) if audits else 0.0
+        return steering.correction(sum(label.risk or 0.0 for label in audits), true)
+
+    def _share(self) -> None:
+        """Write what is new to the record and read what others wrote; on failure all is kept for the next time."""
+        with self._lock:
+            labels, sums = self._new_labels, self._new
+            self._new_labels, self._new = [], Sums()
+            self._known = self._known + sums  # so that nothing is missing while the record is asked
+        try:
+            if labels or sums:
+                self._record.add(labels, sums)
+        except BaseException:
+            with self._lock:
+                self._new_labels[:0] = labels
+                self._new = self._new + sums
+                self._known = self._known + _negative(sums)
+            raise
+        self._reached, newer, known = self._record.read(self._reached)
+        with self._lock:
+            self._labels.extend(newer)
+            self._known = known
+
+    def flush(self) -> None:
+        """Write down what is new."""
+        with self._learning:
+            self._share()
+
+    # --- telling -----------------------------------------------------------------------------------------------------
+
+    @property
+    def limit(self) -> float:
+        """The risk up to which answers are given; 0 while none are."""
+        return self._policy.limit
+
+    @property
+    def sums(self) -> Sums:
+        """What was counted, by all processes as far as they have written it down."""
+        with self._lock:
+            return self._known + self._new
+
+    def stats(self) -> dict[str, Any]:
+        """What is known of the error: audited (`audited_error`, with its interval) and estimated, and at what cost."""
+        sums = self.sums
+        audited = steering.audited_error(sums)
+        correction = self._correction(self._policy.noise)
+        requests = max(1.0, sums.requests)
+        return {
+            "requests": sums.requests,
+            "max_error": self.max_error,
+            "audited_error": audited.value,
+            "audited_error_low": audited.low,
+            "audited_error_high": audited.high,
+            "estimated_error": steering.wrong_so_far(sums, correction.mean) / requests,
+            "estimated_error_high": steering.wrong_so_far(sums, correction.upper) / requests,
+            "audits": sums.audits,
+            "audit_share": sums.audits / requests,
+            "risk_limit": self.limit,
+            "labels": len(self._labels),
+            "judge_errors": {"apart": self._policy.noise.apart, "alike": self._policy.noise.alike},
+        }
+
+
+def check_settings(*, max_error: Any, audit_rate: Any, warm_up: Any) -> None:
+    """Raises `ConfigurationError` for settings that cannot work."""
+    if isinstance(max_error, bool) or not isinstance(max_error, (int, float)) or not 0 < max_error < 1:
+        raise ConfigurationError("max_error", max_error, "use a share of wrong answers in (0, 1), such as 0.01")
+    if isinstance(audit_rate, bool) or not isinstance(audit_rate, (int, float)) or not 0 < audit_rate <= 1:
+        raise ConfigurationError("audit_rate", audit_rate, "use a share of the given answers in (0, 1], such as 0.03")
+    if isinstance(warm_up, bool) or not isinstance(warm_up, int) or warm_up < 0:
+        raise ConfigurationError("warm_up", warm_up, "use a number of requests, 0 or more")
+
+
+def _negative(sums: Sums) -> Sums:
+    return Sums(*(-getattr(sums, field.name) for field in fields(sums)))
