@@ -9,14 +9,13 @@ This is the idea of a log-structured merge tree (O'Neil et al. 1996, https://doi
 
 from __future__ import annotations
 
-import mmap
-import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from langchain_tokopt.errors import MissingDependencyError
+from langchain_tokopt.vector_sketch import SKETCHED_FROM, Sketch, reserved
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,12 +74,14 @@ class Segment(ABC):
         count: How many rows there are, dead ones included.
         dead: By row, whether it was removed.
         buried: How many rows are dead.
+        sketch: The rows in one byte a number, for a quicker scan; `None` if there is none.
     """
 
     count: int
     ids: Ids
     dead: NDArray[np.bool_]
     buried: int
+    sketch: Sketch | None = None
 
     @property
     def living(self) -> int:
@@ -143,11 +144,15 @@ def _unpadded(similarities: Floats, ids: Ids, rows: Rows) -> Found:
 
 
 class Open(Segment):
-    """The segment that is written to, an exact scan; its memory is reserved and used as rows come."""
+    """The segment that is written to, an exact scan; its memory is reserved and used as rows come.
 
-    def __init__(self, dim: int, capacity: int) -> None:
+    `sketched`: Whether it gets a sketch once there are rows enough.
+    """
+
+    def __init__(self, dim: int, capacity: int, *, sketched: bool) -> None:
         self._faiss = faiss()
-        self._rows = _reserved(capacity, dim)
+        self._rows = reserved(capacity, dim, np.float32)
+        self.sketched = sketched
         self._pointer = self._faiss.swig_ptr(self._rows)
         self._by_id: dict[int, int] = {}
         self.ids = np.empty(capacity, dtype=np.int64)
@@ -166,7 +171,7 @@ class Open(Segment):
     @property
     def nbytes(self) -> int:
         # What was not written to is reserved and takes no memory yet.
-        return self.count * (self._rows.strides[0] + 9 + 100)
+        return self.count * (self._rows.strides[0] + 9 + 100 + (self._rows.shape[1] if self.sketch else 0))
 
     def append(self, keys: Ids, block: Floats) -> None:
         """Add rows; there must be room. Those who search see all of them or none."""
@@ -174,6 +179,10 @@ class Open(Segment):
         self._rows[start:end] = block
         self.ids[start:end] = keys
         self._by_id.update(zip(keys.tolist(), range(start, end), strict=True))
+        if self.sketch is not None:
+            self.sketch.write(start, block)
+        elif self.sketched and end >= SKETCHED_FROM:
+            self.sketch = Sketch(self._rows[:end], self.capacity)
         self.count = end
 
     def recount(self) -> None:
@@ -193,18 +202,6 @@ class Open(Segment):
 
     def _nearest_rows(self, query: Floats, reach: int, count: int) -> tuple[Floats, Rows]:
         return _scan(self._faiss, query, self._rows, self._pointer, count, reach)
-
-
-def _reserved(capacity: int, dim: int) -> Floats:
-    """Memory of its own for `[capacity, dim]` float32: pages are taken when written to, and given back all at once.
-
-    The allocator of the C library would keep what a rewritten segment leaves behind: two thirds more memory at 100,000
-    rows.
-    """
-    # Shared memory, the default, would go on being shared with a forked child.
-    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if sys.platform != "win32" else {}
-    memory = mmap.mmap(-1, capacity * dim * 4, **private)
-    return np.frombuffer(memory, dtype=np.float32).reshape(capacity, dim)
 
 
 def _scan(module: Any, query: Floats, rows: Floats, pointer: Any, count: int, reach: int) -> tuple[Floats, Rows]:
@@ -266,11 +263,18 @@ class Flat(_Sealed):
     @classmethod
     def sealed(cls, full: Open) -> Flat:
         """The same rows, in the same memory; `full` must not be written to any more."""
-        return cls(full.ids[: full.count], full.dead[: full.count], full._rows[: full.count])  # noqa: SLF001
+        segment = cls(full.ids[: full.count], full.dead[: full.count], full._rows[: full.count])  # noqa: SLF001
+        segment.sketch = full.sketch
+        return segment
+
+    def draw(self) -> None:
+        """Make the sketch. It takes a fifth of the time that reading the rows from a file does."""
+        if self.sketch is None and self.count >= SKETCHED_FROM:
+            self.sketch = Sketch(self._rows, self.count)
 
     @property
     def nbytes(self) -> int:
-        return self._rows.nbytes + self._overhead
+        return self._rows.nbytes + self._overhead + (self._rows.size if self.sketch is not None else 0)
 
     def vectors(self, rows: Rows) -> Floats:
         taken: Floats = self._rows[rows]

@@ -16,6 +16,7 @@ import numpy as np
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.vector_compaction import WORN_SHARE, Plan
 from langchain_tokopt.vector_file import read_index, write_index
+from langchain_tokopt.vector_search import nearest
 from langchain_tokopt.vector_segments import Flat, Open, Segment, Storage, faiss
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ EXACT_ROWS = 65_536
 _SEGMENT_ROWS = 8_192
 # The first begins with less, since there may be thousands of small indexes.
 _FIRST_ROWS = 256
+# So many rows at most have a sketch, a quarter of their size: a search takes a third of the time, but of a big scope
+# the memory counts more.
+_SKETCHED_ROWS = 32_768
 # The open segment is cleared of the dead by whoever removes: not for fewer than these.
 _WORN_ROWS = 256
 
@@ -41,7 +45,7 @@ class VectorIndex:
     """Ids and their unit vectors; finds the nearest by cosine similarity. Thread-safe.
 
     Up to `exact_rows` rows a search is one scan and misses nothing (384 dimensions: 1,000 rows 0.03 ms, 10,000 rows
-    0.2 ms, 65,000 rows 3 ms). Of more, the older ones are moved into inverted files, which find 99 % of the nearest
+    0.1 ms, 65,000 rows 3 ms). Of more, the older ones are moved into inverted files, which find 99 % of the nearest
     ten in well under a millisecond for 100,000 rows; this is done in the background, as is the clearing of removed
     rows. A search takes no lock: it waits for no other search, for nothing in the background, and for an `add` only if
     that gives an id a new vector.
@@ -72,7 +76,7 @@ class VectorIndex:
         self._segment_rows = _SEGMENT_ROWS if exact_rows is None else max(1, min(_SEGMENT_ROWS, exact_rows // 8))
         self._plan = Plan(dim, storage, exact_rows, self._segment_rows)
         # The last one is open. Replaced as a whole, so that a search sees the segments of one moment.
-        self._segments: tuple[Segment, ...] = (Open(dim, min(_FIRST_ROWS, self._segment_rows)),)
+        self._segments: tuple[Segment, ...] = (Open(dim, min(_FIRST_ROWS, self._segment_rows), sketched=True),)
         self._renewed = 0  # counts up before and after ids are given new vectors: odd while it happens
         self._background: threading.Thread | None = None
         self._failed = False
@@ -110,11 +114,11 @@ class VectorIndex:
             return []
         block = self._checked_query(query)
         renewed = self._renewed
-        found = _nearest(self._segments, block, k)
+        found = nearest(self._segments, block, k)
         if renewed & 1 or renewed != self._renewed:
             # An id was given a new vector meanwhile: both its old and its new row may have been seen, or neither.
             with self._lock:
-                return _nearest(self._segments, block, k)
+                return nearest(self._segments, block, k)
         return found
 
     def vector(self, key: int) -> Floats:
@@ -215,13 +219,16 @@ class VectorIndex:
             return last
         if not whole:
             return self._moved(last, max(4 * last.capacity, last.living + wanted))
-        opened = Open(self.dim, self._segment_rows)
-        self._segments = (*self._segments[:-1], Flat.sealed(last), opened)
+        sealed = (*self._segments[:-1], Flat.sealed(last))
+        opened = Open(self.dim, self._segment_rows, sketched=_sketched_rows(sealed) < _SKETCHED_ROWS)
+        self._segments = (*sealed, opened)
         return opened
 
     def _moved(self, last: Segment, capacity: int) -> Open:
         """`last` as the open segment without its dead rows, in new memory: who is searching still sees the old."""
-        kept = Open(self.dim, min(self._segment_rows, capacity))
+        # All before it have been counted when it was opened.
+        sketched = last.sketched if isinstance(last, Open) else _sketched_rows(self._segments) < _SKETCHED_ROWS
+        kept = Open(self.dim, min(self._segment_rows, capacity), sketched=sketched)
         rows = last.living_rows()
         kept.append(last.ids[rows], last.vectors(rows))
         self._segments = (*self._segments[:-1], kept)
@@ -271,6 +278,7 @@ class VectorIndex:
                 dead = [source.dead.copy() for source in job.sources]
             kept = [np.flatnonzero(~each) for each in dead]
             written = self._plan.written(job, kept)
+            _draw([*(each for each in self._segments if each not in job.sources), *written])
             with self._lock:
                 # What was removed meanwhile was marked in the sources only.
                 for source, before in zip(job.sources, dead, strict=True):
@@ -315,11 +323,14 @@ class VectorIndex:
         about, segments = read_index(Path(path))
         index = cls(about["dim"], storage=about["storage"], exact_rows=about["exact_rows"])
         index.note = about["note"]
+        newest = None
+        if segments and isinstance(segments[-1], Flat) and segments[-1].count < index._segment_rows:
+            newest = segments.pop()  # was open when it was saved, and is again
+        _draw(segments)
         with index._lock:
-            if segments and isinstance(segments[-1], Flat) and segments[-1].count < index._segment_rows:
-                newest = segments.pop()  # was open when it was saved, and is again
-                index._moved(newest, newest.count)
             index._segments = (*segments, *index._segments)
+            if newest is not None:
+                index._moved(newest, newest.count)
             index._tidy()
         return index
 
@@ -362,23 +373,21 @@ def _after_fork_in_child() -> None:
         index.after_fork_in_child()
 
 
+def _sketched_rows(segments: Sequence[Segment]) -> int:
+    return sum(segment.count for segment in segments if segment.sketch is not None)
+
+
+def _draw(segments: Sequence[Segment]) -> None:
+    """Make the sketches that are missing and may be made."""
+    for segment in segments:
+        if isinstance(segment, Flat) and _sketched_rows(segments) < _SKETCHED_ROWS:
+            segment.draw()
+
+
 def _bury(where: Sequence[tuple[Segment, Ids]]) -> int:
     for segment, rows in where:
         segment.bury(rows)
     return sum(len(rows) for _, rows in where)
-
-
-def _nearest(segments: Sequence[Segment], query: Floats, k: int) -> list[tuple[int, float]]:
-    parts = [segment.nearest(query, k) for segment in segments if segment.count]
-    if not parts:
-        return []
-    similarities, ids = parts[0]
-    if len(parts) > 1:
-        similarities = np.concatenate([each for each, _ in parts])
-        best = np.argsort(-similarities, kind="stable")[:k]
-        similarities, ids = similarities[best], np.concatenate([each for _, each in parts])[best]
-    pairs = zip(ids.tolist(), similarities.tolist(), strict=True)
-    return [(key, min(1.0, max(-1.0, similarity))) for key, similarity in pairs]
 
 
 def _bad_norm(norm: float) -> ConfigurationError:
