@@ -42,6 +42,10 @@ class Follower:
         replica = self._replicas.get(scope)
         return replica.questions() if replica is not None else {}
 
+    def replicas(self) -> list[tuple[str, Replica]]:
+        """The scopes in memory, as far as they were read."""
+        return self._replicas.all()
+
     def forget(self, scope: str | None = None) -> None:
         """Drop one scope from memory, or all."""
         self._replicas.forget(scope)

@@ -94,6 +94,7 @@ class Replica:
         if not mine:
             return
         length = 4 * self.dim
+        new = []
         for row in mine:
             if len(row[3]) != length:
                 msg = (
@@ -102,10 +103,14 @@ class Replica:
                 )
                 raise StoreError(msg)
             key, answer = row[0], row[7]
+            known = facts.get(key) is not None and key in index
             # An equal number is not kept twice.
             facts.put(Fact(key, row[2], row[6], until(row[5]), key if answer == key else answer))
-        vectors = np.frombuffer(b"".join(row[3] for row in mine), dtype="<f4").reshape(len(mine), self.dim)
-        index.add([row[0] for row in mine], vectors)
+            if not known:
+                new.append(row)
+        # What is there already has moved to another group: its vector is still the same.
+        vectors = np.frombuffer(b"".join(row[3] for row in new), dtype="<f4").reshape(len(new), self.dim)
+        index.add([row[0] for row in new], vectors)
 
     def questions(self) -> dict[int, str]:
         """Every question that can be found, by id."""
@@ -121,6 +126,22 @@ class Replica:
             if fact is not None and fact.expires_at > now:
                 found.append(Neighbour(key, fact.revision, fact.text, similarity, answer=fact.answer))
         return found
+
+    def vectors(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """The vectors of these questions, in their order: float32 `[n, d]`, unit norm.
+
+        Raises:
+            KeyError: One of them is not there (any more); it is the error's argument.
+        """
+        return self._held[0].vectors(ids)
+
+    def ids(self) -> list[int]:
+        """The ids of all questions that can be found."""
+        return self._held[0].ids()
+
+    def fact(self, key: int) -> Fact | None:
+        """What is known of a question, `None` if it is not there (any more)."""
+        return self._held[1].get(key)
 
 
 class Replicas:
@@ -148,6 +169,11 @@ class Replicas:
             while len(self._by_scope) > self._limit:
                 self._by_scope.popitem(last=False)
             return replica
+
+    def all(self) -> list[tuple[str, Replica]]:
+        """Every scope with its replica, the least recently used first."""
+        with self._lock:
+            return list(self._by_scope.items())
 
     def forget(self, scope: str | None = None) -> None:
         """Drop one scope, or all."""

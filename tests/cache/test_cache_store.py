@@ -13,6 +13,7 @@ import pytest
 from langchain_core.embeddings import Embeddings
 from sqlalchemy import text
 
+from langchain_tokopt.cache.cleanup import Cleaned
 from langchain_tokopt.cache.decision import Threshold
 from langchain_tokopt.cache.key import text_digest
 from langchain_tokopt.cache.store import AnswerStore, Found
@@ -57,7 +58,14 @@ def open_store(
     threshold: float = 0.97,
     **settings: Any,
 ) -> AnswerStore:
-    given = {"kind": "agent", "decider": Threshold(threshold), "max_entries": 100, "max_scopes": 10, **settings}
+    given = {
+        "kind": "agent",
+        "decider": Threshold(threshold),
+        "max_entries": 100,
+        "max_scopes": 10,
+        "ttl_jitter": 0.0,
+        **settings,
+    }
     return AnswerStore(database, MemoEmbeddings(embeddings or TableEmbeddings(TABLE)), clock=clock, **given)
 
 
@@ -158,12 +166,12 @@ def test_an_answer_expires_exactly_and_by_meaning(store: AnswerStore, clock: Fak
     clock.advance(0.1)
     assert find(store, "how do I pay").how == "miss"
     assert find(store, "how can I pay").how == "miss"
-    store._make_room(clock())
+    assert store.clean() == Cleaned(expired=1)
     assert store.entries.count() == 0
 
 
 def test_the_least_recently_used_answer_goes_first(database: Database, clock: FakeClock) -> None:
-    store = open_store(database, clock, max_entries=3)
+    store = open_store(database, clock, max_entries=3, eviction="lru")
     for question in ("a", "b", "c"):
         keep(store, question)
         clock.advance(1)
@@ -178,7 +186,7 @@ def test_room_is_bounded_whoever_stores(database: Database, clock: FakeClock) ->
     for n in range(20):
         keep(stores[n % 2], f"question {n}", scope=f"s{n % 4}")
         clock.advance(1)
-    stores[0]._make_room(clock())
+    stores[0].clean()
     assert stores[1].entries.count() == 5
 
 
@@ -192,7 +200,7 @@ def test_dead_rows_and_empty_scopes_are_purged_and_a_replica_that_slept_catches_
     keep(store, "x", scope="other")
     assert store.entries.count() == 1
     clock.advance(601)
-    store._make_room(clock())
+    store.clean()
     with database.read() as connection:
         counts = [
             connection.execute(text(f"SELECT COUNT(*) FROM tokopt_cache_{name}")).scalar_one()

@@ -95,9 +95,10 @@ def test_questions_of_another_embedder_are_found_again_once_they_are_embedded_an
     assert find(new, "paying, how")[0] == "semantic"
     assert embedders(database) == [("NewEmbeddings/8", 2)]
     none = {"too_big": 0, "not_reembedded": 0, "failed_chores": 0}
-    assert new.counts() == {**none, "reembedded": 2, "to_reembed": 0}
-    assert old.counts() == {**none, "reembedded": 0, "to_reembed": 2}
-    assert open_store(database, OldEmbeddings(TABLE)).counts() == {**none, "reembedded": 0, "to_reembed": None}
+    assert new.counts().items() >= {**none, "reembedded": 2, "to_reembed": 0}.items()
+    assert old.counts().items() >= {**none, "reembedded": 0, "to_reembed": 2}.items()
+    later = open_store(database, OldEmbeddings(TABLE)).counts()
+    assert later.items() >= {**none, "reembedded": 0, "to_reembed": None}.items()
     # Who still has the old one finds nothing similar any more, and nothing that is mixed.
     assert find(old, "paying, how")[0] == "miss"
     assert find(old, "how do I pay")[0] == "exact"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,6 +44,7 @@ class Verdict:
         risk: Estimated probability that the answer is wrong, `None` if that is not known.
         features: What the estimate was made from: float64 `[f]`.
         reason: Why it is not given.
+        near: All neighbours, nearest first.
     """
 
     neighbour: Neighbour | None = None
@@ -53,11 +54,27 @@ class Verdict:
     risk: float | None = None
     features: NDArray[np.float64] | None = None
     reason: str | None = None
+    near: tuple[Neighbour, ...] = ()
 
 
 class Decider(Protocol):
-    """Looks at the neighbours of a question. Must be quick and thread-safe."""
+    """Looks at the neighbours of a question. Must be quick and thread-safe.
 
-    def decide(self, question: str, vector: NDArray[np.float32], near: Sequence[Neighbour]) -> Verdict:
-        """The verdict on `near`, nearest first. `vector`: of the question, float32 `[d]`, unit norm."""
+    One that counts what it lets be given may have a method `withdrawn(verdict)`, too: it is told of a verdict whose
+    answer could not be given after all, because it was removed in that moment or could not be read.
+    """
+
+    def decide(
+        self,
+        question: str,
+        vector: NDArray[np.float32],
+        near: Sequence[Neighbour],
+        vectors: Callable[[], NDArray[np.float32]],
+    ) -> Verdict:
+        """The verdict on `near`, nearest first. `vector`: of the question, float32 `[d]`, unit norm.
+
+        `vectors` gives those of `near` in the same order, float32 `[n, d]`. Ask for them before anything is counted: if
+        one of `near` has just been removed, an error is raised that is to pass through, and the decision is asked for
+        again without that one.
+        """
         ...
