@@ -10,6 +10,7 @@ from decimal import Decimal
 from langchain_tokopt.cache.reading import lexicon
 
 _DIGIT = re.compile(r"\d")
+SIGNS = re.compile(r"[\d%$\u20ac\u00a3\u00a5\u20b9\u20bd]")  # of these at least one is in any amount without words
 _QUANTITY = re.compile(
     r"([$\u20ac\u00a3\u00a5\u20b9\u20bd]?)([+-]?\d+(?:[.,]\d+)*)([^\W\d_]*|[%$\u20ac\u00a3\u00b0]+[a-z]?|km/h)"
 )
@@ -44,13 +45,13 @@ class Amounts:
     units: frozenset[tuple[str, str]] = frozenset()
 
 
-_NONE = Amounts()
+NO_AMOUNTS = Amounts()
 
 
 def amounts(lowered: str, words: Sequence[str]) -> Amounts:
     """The numbers and units of a text in lower case, whose words are `words`."""
     digits = _DIGIT.search(lowered) is not None
-    if not digits and _SPOKEN.isdisjoint(words):
+    if not digits and SPOKEN.isdisjoint(words):
         by_themselves = lexicon.units_by_themselves()
         all_units = lexicon.units()
         found = [
@@ -61,11 +62,11 @@ def amounts(lowered: str, words: Sequence[str]) -> Amounts:
         if "%" in lowered:
             found.append(all_units["%"])
         found += [all_units[sign] for sign in "$\u20ac\u00a3\u00a5\u20b9\u20bd" if sign in lowered]
-        return Amounts(units=frozenset(found)) if found else _NONE
+        return Amounts(units=frozenset(found)) if found else NO_AMOUNTS
     return _merged(_tokens(lowered) if digits else list(words))
 
 
-_SPOKEN = frozenset({"one", *lexicon.SMALL_NUMBERS, *lexicon.LARGE_NUMBERS, *lexicon.ORDINALS})
+SPOKEN = frozenset({"one", *lexicon.SMALL_NUMBERS, *lexicon.LARGE_NUMBERS, *lexicon.ORDINALS})
 
 _Token = str | tuple[str, "tuple[str, str] | None"]  # a word, or a number in digits with its unit
 
@@ -148,7 +149,7 @@ def _merged(items: Sequence[_Token]) -> Amounts:
                 value = lexicon.ORDINALS[item]
         elif item in lexicon.LARGE_NUMBERS and previous != "a":
             pass  # "several thousand"
-        elif item in _SPOKEN:
+        elif item in SPOKEN:
             value, after = _spoken(items, place)
         elif item in by_themselves or (item in all_units and previous in _BEFORE_UNIT):
             units.add(all_units[item])

@@ -10,13 +10,17 @@ from langchain_tokopt.cache.reading.stems import stem
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _NEW_SENTENCE = re.compile(r"[.!?:]\s|\n")
 _FILE = re.compile(r"[\w-]+\.[a-z]{2,5}")
+_ODD = re.compile(r"[@_/.]|[a-z][A-Z]")  # without one of these nothing is an identifier
 _CAMEL = re.compile(r"[a-z][A-Z]")
+_NOTHING: frozenset[str] = frozenset()
 _TRIM = "([{<\"'`,;:!?>)]}."
 
 
 def names_and_identifiers(text: str, known: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
     """Stems of names, and words of identifiers as they are, all in lower case. `known` words are left out."""
-    identifiers = _identifiers(text)
+    identifiers = _identifiers(text) if _ODD.search(text) is not None else _NOTHING
+    if text.islower():
+        return _NOTHING, identifiers
     return frozenset([stem(word) for word in _capitals(text) if word not in known and word not in identifiers]), (
         identifiers
     )

@@ -6,18 +6,17 @@ A question is read once (`prepare`) and compared often. Reading never fails and 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
 
-from langchain_tokopt.cache.reading import lexicon, opposites
-from langchain_tokopt.cache.reading.amounts import Amounts, amounts
+from langchain_tokopt.cache.reading import lexicon
+from langchain_tokopt.cache.reading.amounts import NO_AMOUNTS, SIGNS, Amounts, amounts
 from langchain_tokopt.cache.reading.naming import names_and_identifiers
 from langchain_tokopt.cache.reading.roles import Role, particles, roles, slots
-from langchain_tokopt.cache.reading.stems import stem
+from langchain_tokopt.cache.reading.words import ASKING, Trait, Word, look_up, members
 
 # Longer than any embedder reads. What comes after it is compared as it stands.
 _READ_CHARACTERS = 8_000
@@ -28,13 +27,14 @@ _QUOTED = re.compile(
     r"\"([^\"\n]+)\"|\u201c([^\u201c\u201d\n]+)\u201d|\u00ab([^\u00ab\u00bb\n]+)\u00bb|`([^`\n]+)`"
     r"|(?:^|(?<=[\s(]))'([^'\n]+)'(?=$|[\s).,;:!?])"
 )
+_AMERICA = re.compile(r"\bUS\b|\bU\.S\.")
+_MARK = re.compile("[\"'`\u201c\u00ab]")
 _C_LANGUAGE = re.compile(r"\bc(?:\+\+|#)")
 _AUXILIARY = (
     "is are was were do does did can could will would shall should may might must has have am isn't aren't wasn't "
     "won't don't doesn't didn't can't couldn't"
 )
 _AUXILIARIES = frozenset(_AUXILIARY.split())
-_ASKING = frozenset(["who", "whom", "whose", "when", "where", "why", "what", "which", "how"])
 
 # "I'm not sure how ..." asks "how ..."; "it is open, isn't it?" asks "is it open?".
 _ASK = r"(?:how|what|where|when|which|who|why|if|whether)\b"
@@ -76,7 +76,6 @@ class Prepared:
         slots: ("from", "paris") for "from Paris".
         roles: What stands around connectors.
         asks: The first question word, `None` if there is none.
-        trigrams: Hashed trigrams of characters: one bit each of a number of 4,096 bits.
     """
 
     text: str
@@ -98,10 +97,23 @@ class Prepared:
     slots: frozenset[tuple[str, str]]
     roles: tuple[Role, ...]
     asks: str | None
-    trigrams: int
+    _trigrams: int | None = field(default=None, repr=False)
+
+    @property
+    def trigrams(self) -> int:
+        """Hashed trigrams of characters: one bit each of a number of 4,096 bits. Made when first asked for."""
+        known = self._trigrams
+        if known is None:
+            known = _trigrams(" ".join(self.words))
+            object.__setattr__(self, "_trigrams", known)
+        return known
 
 
 _NOTHING: frozenset[str] = frozenset()
+# As plain numbers: an operation on an `IntFlag` takes a microsecond.
+_CONTENT, _DENIES, _PREFIXED, _ASKS = map(int, (Trait.CONTENT, Trait.DENIES, Trait.PREFIXED, Trait.ASKS))
+_PARTICLE, _LEADS, _CONNECTS = map(int, (Trait.PARTICLE, Trait.LEADS, Trait.CONNECTS))
+_COUNTS, _UNIT, _MEMBER = int(Trait.NUMBER | Trait.UNIT), int(Trait.UNIT), int(Trait.MEMBER)
 
 
 def prepare(text: str) -> Prepared:
@@ -109,48 +121,48 @@ def prepare(text: str) -> Prepared:
     read, rest = text[:_READ_CHARACTERS], text[_READ_CHARACTERS:]
     plain = read.replace("\u2019", "'")
     lowered = plain.casefold()
-    words = tuple([sys.intern(word.removesuffix("'s")) for word in _WORD.findall(lowered)])
+    known = [look_up(word) for word in _WORD.findall(lowered)]
+    words = tuple([word.text for word in known])
+    roots = [word.stem for word in known]
+    traits = 0
+    for word in known:
+        traits |= word.traits
     vocabulary = frozenset(words)
-    all_stems = [stem(word) for word in words]
-    stop, deny = lexicon.STOP_WORDS, lexicon.NEGATIONS
-    content = tuple(
-        [root for word, root in zip(words, all_stems, strict=True) if word not in stop and word not in deny]
-    )
-    entities, kinds, spelled = _classes(plain, lowered, words)
-    names, identifiers = names_and_identifiers(plain, vocabulary.intersection(lexicon.units()).union(spelled))
+    content = tuple([word.stem for word in known if word.traits & _CONTENT])
+    entities, kinds, spelled = _classes(plain, lowered, words, traits)
+    named = vocabulary.intersection(lexicon.units()) if traits & _UNIT else _NOTHING
+    names, identifiers = names_and_identifiers(plain, named.union(spelled) if spelled else named)
     return Prepared(
         text=read,
         rest=rest,
         words=words,
-        stems=frozenset(all_stems),
+        stems=frozenset(roots),
         content=content,
         content_set=frozenset(content),
-        amounts=amounts(lowered, words),
-        negations=_negations(lowered, words),
+        amounts=amounts(lowered, words) if traits & _COUNTS or SIGNS.search(lowered) is not None else NO_AMOUNTS,
+        negations=_negations(lowered, words, known) if traits & _DENIES else 0,
         quoted=_quoted(plain),
         names=names,
         identifiers=identifiers,
         vocabulary=vocabulary,
         entities=entities,
         kinds=kinds,
-        denied=frozenset([base for word in words if word not in deny and (base := opposites.without_prefix(word))]),
-        particles=particles(words, all_stems),
-        slots=slots(words, all_stems),
-        roles=roles(words, all_stems),
-        asks=_asks(words),
-        trigrams=_trigrams(" ".join(words)),
+        denied=frozenset([word.base for word in known if word.base]) if traits & _PREFIXED else _NOTHING,
+        particles=particles(words, roots) if traits & _PARTICLE else frozenset(),
+        slots=slots(words, roots) if traits & _LEADS else frozenset(),
+        roles=roles(words, roots) if traits & _CONNECTS else (),
+        asks=_asks(words) if traits & _ASKS else None,
     )
 
 
-def _negations(lowered: str, words: Sequence[str]) -> int:
-    count = sum(word in lexicon.NEGATIONS or word.endswith("n't") for word in words)
-    if count:
-        count -= len(_IDLE_NEGATION.findall(" ".join(words))) + len(_TAG_QUESTION.findall(lowered))
+def _negations(lowered: str, words: Sequence[str], known: Sequence[Word]) -> int:
+    count = sum(word.traits & _DENIES != 0 for word in known)
+    count -= len(_IDLE_NEGATION.findall(" ".join(words))) + len(_TAG_QUESTION.findall(lowered))
     return max(0, count)
 
 
 def _quoted(text: str) -> tuple[str, ...]:
-    if not any(mark in text for mark in "\"'`\u201c\u00ab"):
+    if _MARK.search(text) is None:
         return ()
     return tuple(
         sorted(" ".join(part.split()).casefold() for match in _QUOTED.finditer(text) for part in match.groups() if part)
@@ -167,7 +179,7 @@ def _trigrams(line: str) -> int:
 
 def _asks(words: Sequence[str]) -> str | None:
     for place, word in enumerate(words):
-        if word not in _ASKING:
+        if word not in ASKING:
             continue
         following = words[place + 1] if place + 1 < len(words) else ""
         if word in ("when", "where") and following and following not in _AUXILIARIES:
@@ -182,37 +194,19 @@ def _asks(words: Sequence[str]) -> str | None:
 
 
 @cache
-def _members() -> dict[str, str]:
-    return {**lexicon.entities(), **lexicon.kinds()}
-
-
-@cache
 def _entity_classes() -> frozenset[str]:
     return frozenset(member.partition(":")[0] for member in lexicon.entities().values())
 
 
-def _classes(plain: str, lowered: str, words: Sequence[str]) -> tuple[frozenset[str], frozenset[str], list[str]]:
+def _classes(
+    plain: str, lowered: str, words: Sequence[str], traits: int
+) -> tuple[frozenset[str], frozenset[str], list[str]]:
     """Entities, kinds, and the words that they were spelled with."""
-    members, firsts = _members(), lexicon.first_of_two()
     found: set[str] = set()
     spelled: list[str] = []
-    skip = False
-    for place, word in enumerate(words):
-        if skip:
-            skip = False
-            continue
-        if word in firsts and place + 1 < len(words):
-            member = members.get(f"{word} {words[place + 1]}")
-            if member is not None:
-                found.add(member)
-                spelled += (word, words[place + 1])
-                skip = True
-                continue
-        member = members.get(word)
-        if member is not None and (word not in lexicon.AMBIGUOUS_MONTHS or _is_month(plain, words, place)):
-            found.add(member)
-            spelled.append(word)
-    if re.search(r"\bUS\b|\bU\.S\.", plain) and not plain.isupper():
+    if traits & _MEMBER:
+        _find_members(plain, words, found, spelled)
+    if ("US" in plain or "U.S." in plain) and _AMERICA.search(plain) and not plain.isupper():
         found.add("places:america")
         spelled += ("us", "u", "s")
     if "+" in lowered or "#" in lowered:
@@ -221,6 +215,26 @@ def _classes(plain: str, lowered: str, words: Sequence[str]) -> tuple[frozenset[
         return _NOTHING, _NOTHING, spelled
     entities = frozenset([member for member in found if member.partition(":")[0] in _entity_classes()])
     return entities, frozenset(found) - entities, spelled
+
+
+def _find_members(plain: str, words: Sequence[str], found: set[str], spelled: list[str]) -> None:
+    known, firsts = members(), lexicon.first_of_two()
+    skip = False
+    for place, word in enumerate(words):
+        if skip:
+            skip = False
+            continue
+        if word in firsts and place + 1 < len(words):
+            member = known.get(f"{word} {words[place + 1]}")
+            if member is not None:
+                found.add(member)
+                spelled += (word, words[place + 1])
+                skip = True
+                continue
+        member = known.get(word)
+        if member is not None and (word not in lexicon.AMBIGUOUS_MONTHS or _is_month(plain, words, place)):
+            found.add(member)
+            spelled.append(word)
 
 
 def _is_month(plain: str, words: Sequence[str], place: int) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from langchain_tokopt.cache.reading import lexicon, opposites
 
+LEADING = frozenset(["from", "to", "in", "into", "near", "via"])
 _AROUND = 3  # content words that are looked at on each side of a connector
 _MOST_ROLES = 8  # a question with more of them is no longer short
 
@@ -39,7 +40,7 @@ def slots(words: Sequence[str], roots: Sequence[str]) -> frozenset[tuple[str, st
     """Bare words after "from", "to", "in", "near", "via": a place or a unit, known to a list or not."""
     found = set()
     for place, word in enumerate(words[:-1]):
-        if word not in ("from", "to", "in", "into", "near", "via"):
+        if word not in LEADING:
             continue
         filler = words[place + 1]
         if filler in lexicon.STOP_WORDS or filler in lexicon.DETERMINERS or not filler.isalpha():
