@@ -16,7 +16,22 @@ from langchain_tokopt.cache.reading import lexicon
 from langchain_tokopt.cache.reading.amounts import NO_AMOUNTS, SIGNS, Amounts, amounts
 from langchain_tokopt.cache.reading.naming import names_and_identifiers
 from langchain_tokopt.cache.reading.roles import Role, particles, roles, slots
-from langchain_tokopt.cache.reading.words import ASKING, Trait, Word, look_up, members
+from langchain_tokopt.cache.reading.words import (
+    ASKING,
+    ASKS,
+    CONNECTS,
+    CONTENT,
+    COUNTS,
+    DENIES,
+    LEADS,
+    MEMBER,
+    PARTICLE,
+    PREFIXED,
+    UNIT,
+    Word,
+    look_up,
+    members,
+)
 
 # Longer than any embedder reads. What comes after it is compared as it stands.
 _READ_CHARACTERS = 8_000
@@ -110,10 +125,6 @@ class Prepared:
 
 
 _NOTHING: frozenset[str] = frozenset()
-# As plain numbers: an operation on an `IntFlag` takes a microsecond.
-_CONTENT, _DENIES, _PREFIXED, _ASKS = map(int, (Trait.CONTENT, Trait.DENIES, Trait.PREFIXED, Trait.ASKS))
-_PARTICLE, _LEADS, _CONNECTS = map(int, (Trait.PARTICLE, Trait.LEADS, Trait.CONNECTS))
-_COUNTS, _UNIT, _MEMBER = int(Trait.NUMBER | Trait.UNIT), int(Trait.UNIT), int(Trait.MEMBER)
 
 
 def prepare(text: str) -> Prepared:
@@ -128,9 +139,9 @@ def prepare(text: str) -> Prepared:
     for word in known:
         traits |= word.traits
     vocabulary = frozenset(words)
-    content = tuple([word.stem for word in known if word.traits & _CONTENT])
+    content = tuple([word.stem for word in known if word.traits & CONTENT])
     entities, kinds, spelled = _classes(plain, lowered, words, traits)
-    named = vocabulary.intersection(lexicon.units()) if traits & _UNIT else _NOTHING
+    named = vocabulary.intersection(lexicon.units()) if traits & UNIT else _NOTHING
     names, identifiers = names_and_identifiers(plain, named.union(spelled) if spelled else named)
     return Prepared(
         text=read,
@@ -139,24 +150,24 @@ def prepare(text: str) -> Prepared:
         stems=frozenset(roots),
         content=content,
         content_set=frozenset(content),
-        amounts=amounts(lowered, words) if traits & _COUNTS or SIGNS.search(lowered) is not None else NO_AMOUNTS,
-        negations=_negations(lowered, words, known) if traits & _DENIES else 0,
+        amounts=amounts(lowered, words) if traits & COUNTS or SIGNS.search(lowered) is not None else NO_AMOUNTS,
+        negations=_negations(lowered, words, known) if traits & DENIES else 0,
         quoted=_quoted(plain),
         names=names,
         identifiers=identifiers,
         vocabulary=vocabulary,
         entities=entities,
         kinds=kinds,
-        denied=frozenset([word.base for word in known if word.base]) if traits & _PREFIXED else _NOTHING,
-        particles=particles(words, roots) if traits & _PARTICLE else frozenset(),
-        slots=slots(words, roots) if traits & _LEADS else frozenset(),
-        roles=roles(words, roots) if traits & _CONNECTS else (),
-        asks=_asks(words) if traits & _ASKS else None,
+        denied=frozenset([word.base for word in known if word.base]) if traits & PREFIXED else _NOTHING,
+        particles=particles(words, roots) if traits & PARTICLE else frozenset(),
+        slots=slots(words, roots) if traits & LEADS else frozenset(),
+        roles=roles(words, roots) if traits & CONNECTS else (),
+        asks=_asks(words) if traits & ASKS else None,
     )
 
 
 def _negations(lowered: str, words: Sequence[str], known: Sequence[Word]) -> int:
-    count = sum(word.traits & _DENIES != 0 for word in known)
+    count = sum(word.traits & DENIES != 0 for word in known)
     count -= len(_IDLE_NEGATION.findall(" ".join(words))) + len(_TAG_QUESTION.findall(lowered))
     return max(0, count)
 
@@ -204,7 +215,7 @@ def _classes(
     """Entities, kinds, and the words that they were spelled with."""
     found: set[str] = set()
     spelled: list[str] = []
-    if traits & _MEMBER:
+    if traits & MEMBER:
         _find_members(plain, words, found, spelled)
     if ("US" in plain or "U.S." in plain) and _AMERICA.search(plain) and not plain.isupper():
         found.add("places:america")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from enum import IntFlag
+from collections.abc import Collection
 from functools import cache, lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from langchain_tokopt.cache.reading import lexicon, opposites
 from langchain_tokopt.cache.reading.amounts import SPOKEN
@@ -15,23 +15,22 @@ from langchain_tokopt.cache.reading.stems import stem
 ASKING = frozenset(["who", "whom", "whose", "when", "where", "why", "what", "which", "how"])
 
 
-class Trait(IntFlag):
-    """What a word may be; a question in which no word has a trait need not be read for it."""
-
-    CONTENT = 1  # neither a function word nor a negation
-    DENIES = 2
-    PREFIXED = 4  # "un-", "dis-" ...
-    ASKS = 8
-    PARTICLE = 16
-    LEADS = 32  # "from", "to" ...: what follows may be a place
-    CONNECTS = 64
-    NUMBER = 128
-    UNIT = 256
-    MEMBER = 512  # of a closed class, or the first of two words that are
+# Traits of a word, to be added up; a question in which no word has a trait need not be read for it. Plain numbers:
+# an operation on an `IntFlag` would take a microsecond.
+CONTENT: Final = 1  # neither a function word nor a negation
+DENIES: Final = 2
+PREFIXED: Final = 4  # "un-", "dis-" ...
+ASKS: Final = 8
+PARTICLE: Final = 16
+LEADS: Final = 32  # "from", "to" ...: what follows may be a place
+CONNECTS: Final = 64
+COUNTS: Final = 128  # a number or a unit
+UNIT: Final = 256
+MEMBER: Final = 512  # of a closed class, or the first of two words that are
 
 
 class Word(NamedTuple):
-    """A word. `traits`: a sum of `Trait`s, as a plain number; `base`: what it is the opposite of by its prefix."""
+    """A word. `traits`: their sum; `base`: what it is the opposite of by its prefix."""
 
     text: str
     stem: str
@@ -49,18 +48,28 @@ def members() -> dict[str, str]:
 def look_up(found: str) -> Word:
     """What is known of a word in lower case, as it was found in a text."""
     text = sys.intern(found.removesuffix("'s"))
-    listed = text in lexicon.NEGATIONS
-    base = None if listed else opposites.without_prefix(text)
-    traits = {
-        Trait.CONTENT: not listed and text not in lexicon.STOP_WORDS,
-        Trait.DENIES: listed or text.endswith("n't"),
-        Trait.PREFIXED: bool(base),
-        Trait.ASKS: text in ASKING,
-        Trait.PARTICLE: text in opposites.PARTICLES,
-        Trait.LEADS: text in LEADING,
-        Trait.CONNECTS: text in lexicon.CONNECTORS,
-        Trait.NUMBER: text in SPOKEN,
-        Trait.UNIT: text in lexicon.units(),
-        Trait.MEMBER: text in members() or text in lexicon.first_of_two(),
-    }
-    return Word(text, stem(text), sum(int(trait) for trait, has in traits.items() if has), base)
+    traits = sum(trait for trait, words in _traits() if text in words)
+    if not traits & DENIES and text.endswith("n't"):
+        traits += DENIES
+    if text in lexicon.NEGATIONS:
+        return Word(text, stem(text), traits, None)
+    if text not in lexicon.STOP_WORDS:
+        traits += CONTENT
+    base = opposites.without_prefix(text)
+    return Word(text, stem(text), traits + PREFIXED if base else traits, base)
+
+
+@cache
+def _traits() -> tuple[tuple[int, Collection[str]], ...]:
+    """Which words have a trait, where that is a matter of lists."""
+    units = frozenset(lexicon.units())
+    return (
+        (DENIES, lexicon.NEGATIONS),
+        (ASKS, ASKING),
+        (PARTICLE, opposites.PARTICLES),
+        (LEADS, LEADING),
+        (CONNECTS, lexicon.CONNECTORS),
+        (COUNTS, SPOKEN | units),
+        (UNIT, units),
+        (MEMBER, lexicon.first_of_two().union(members())),
+    )
