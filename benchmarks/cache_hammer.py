@@ -139,7 +139,7 @@ class Hammer:
             store.remove_tagged("gone", rng.choice([None, rng.choice(STEADY)]))
             self._note("remove_tagged")
         elif dice < 0.995:
-            self.stores["evicted"].removal.evict(ROOM, time.time())
+            self.stores["evicted"].clean()
             self._note("evict")
         else:
             self.stores["hammer"].clear(rng.choice(CLEARED))

@@ -1,4 +1,4 @@
-"""Removes entries: the expired, the least used, those with a tag, those of an owner, or all."""
+"""Removes entries: the expired, those with a tag, those of an owner, or all."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
 _TOMBSTONE_SECONDS = 600.0
 
-_COUNT = text("SELECT COUNT(*) FROM tokopt_cache_entries WHERE kind = :kind AND alive = 1")
-_OLDEST = text(
-    """SELECT id FROM tokopt_cache_entries WHERE kind = :kind AND alive = 1 ORDER BY used_at, id LIMIT :count"""
-)
 _EXPIRED = text("SELECT id FROM tokopt_cache_entries WHERE expires_at <= :now AND alive = 1 AND kind = :kind LIMIT 500")
 _BURY = with_ids(f"{BURIED}, {REVISION_OF_THE_SCOPE} WHERE alive = 1 AND id IN :ids")
 _DEAD = "FROM tokopt_cache_entries WHERE kind = :kind AND alive = 0 AND used_at < :before"
@@ -39,18 +35,6 @@ class Removal:
     def __init__(self, database: Database, *, kind: str) -> None:
         self.database = database
         self.kind = kind
-
-    def evict(self, keep: int, now: float) -> int:
-        """How many entries were removed: the expired ones, and the least recently used beyond `keep`."""
-        # Each step is a transaction of its own: each takes its locks in order, all of them together would not.
-        gone = self.remove_expired(now)
-        with self.database.write() as connection:
-            over = int(connection.execute(_COUNT, {"kind": self.kind}).scalar_one()) - keep
-            if over > 0:
-                oldest = ids_of(connection, _OLDEST, {"kind": self.kind, "count": over})
-                gone += _bury(connection, oldest, now)
-        self.purge(now)
-        return gone
 
     def remove_expired(self, now: float) -> int:
         """How many entries were removed because their time is up; at most 500 at once."""

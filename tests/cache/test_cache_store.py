@@ -13,13 +13,14 @@ import pytest
 from langchain_core.embeddings import Embeddings
 from sqlalchemy import text
 
-from langchain_tokopt.cache.cleanup import Cleaned
+from langchain_tokopt.cache.cleanup import Cleaned, Cleanup
 from langchain_tokopt.cache.decision import Threshold
+from langchain_tokopt.cache.expiry import expires_at
 from langchain_tokopt.cache.key import text_digest
 from langchain_tokopt.cache.store import AnswerStore, Found
 from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
-from langchain_tokopt.errors import MissingDependencyError
+from langchain_tokopt.errors import ConfigurationError, MissingDependencyError
 from tests.databases import KINDS, database_url
 from tests.fakes import FakeClock, TableEmbeddings
 
@@ -127,6 +128,24 @@ def test_exact_only_questions_are_neither_compared_nor_found_by_meaning(store: A
     assert find(store, "how do I pay", exact_only="why not").how == "exact"
 
 
+def test_a_look_for_the_very_question_decides_nothing(database: Database, clock: FakeClock) -> None:
+    table = TableEmbeddings(TABLE)
+    store = open_store(database, clock, table)
+    keep(store, "how do I pay")
+    look = lambda question: store.find("s", text_digest(question), question, exact_only=None, decide=False)  # noqa: E731
+    assert told(look("how do I pay")) == ("exact", "to how do I pay")
+    assert look("how can I pay") == Found(reason="not stored")
+    assert table.asked == ["how do I pay"]
+
+
+@pytest.mark.parametrize("semantic", [True, False])
+def test_the_text_of_every_question_is_kept(store: AnswerStore, database: Database, semantic: bool) -> None:
+    keep(store, "nul \x00 and \ud800 \U0001f600", semantic=semantic, payload="{}")
+    with database.read() as connection:
+        rows = connection.execute(text("SELECT question, vector IS NULL, embedder IS NULL FROM tokopt_cache_entries"))
+        assert [tuple(row) for row in rows] == [("nul   and ? \U0001f600", not semantic, not semantic)]
+
+
 def test_scopes_never_see_each_other(store: AnswerStore) -> None:
     keep(store, "how do I pay", scope="a")
     for question in ("how do I pay", "how can I pay"):
@@ -168,6 +187,96 @@ def test_an_answer_expires_exactly_and_by_meaning(store: AnswerStore, clock: Fak
     assert find(store, "how can I pay").how == "miss"
     assert store.clean() == Cleaned(expired=1)
     assert store.entries.count() == 0
+
+
+def test_answers_expire_one_after_the_other_and_none_too_late(database: Database, clock: FakeClock) -> None:
+    store = open_store(database, clock, ttl_jitter=0.5)
+    keep(store, "how do I pay", ttl_seconds=10)
+    keep(store, "pay 50 now", ttl_seconds=10)
+    with database.read() as connection:
+        ends = connection.execute(text("SELECT expires_at FROM tokopt_cache_entries ORDER BY id")).scalars().all()
+    assert ends == [
+        expires_at(clock(), 10, key=text_digest(question), jitter=0.5) for question in ("how do I pay", "pay 50 now")
+    ]
+    assert ends[0] != ends[1]
+
+
+def test_what_has_expired_goes_before_anything_else(database: Database, clock: FakeClock) -> None:
+    store = open_store(database, clock, max_entries=4, eviction="lru")
+    keep(store, "a")
+    clock.advance(1)
+    for question in "bcd":
+        keep(store, question, ttl_seconds=10)
+    clock.advance(10)
+    keep(store, "e")
+    assert [find(store, q, exact_only="x").how for q in "ae"] == ["exact", "exact"]
+    assert store.counts()["evicted"] == 0
+
+
+@pytest.mark.parametrize("eviction", ["lru", "lfu", "ttl", "cost", "adaptive"])
+def test_the_limit_in_bytes_holds_at_once_by_every_policy(database: Database, clock: FakeClock, eviction: str) -> None:
+    store = open_store(database, clock, max_entries=None, max_bytes=1_000, eviction=eviction)
+    for n in range(30):
+        question = f"question {n:02}"
+        payload = "x" * ((990 if n == 20 else 30 + n) - len(question))
+        keep(store, question, payload=payload, semantic=False)
+        assert store.entries.size()[1] <= 1_000
+        clock.advance(1)
+    told = store.counts()
+    assert (told["policy"], told["max_entries"], told["max_bytes"], told["too_big"]) == (eviction, None, 1_000, 0)
+    assert 0 < told["entries"] == 30 - told["evicted"]
+
+
+def test_an_entry_bigger_than_all_the_room_is_not_stored(database: Database, clock: FakeClock) -> None:
+    store = open_store(database, clock, max_bytes=100)
+    keep(store, "a", payload="x" * 99, semantic=False)
+    keep(store, "b", payload="x" * 100, semantic=False)
+    assert [find(store, q, exact_only="x").how for q in "ab"] == ["exact", "miss"]
+    assert store.counts()["too_big"] == 1
+
+
+def test_when_little_room_is_left_the_expired_are_removed_in_the_background(
+    database: Database, clock: FakeClock
+) -> None:
+    store = open_store(database, clock, max_entries=100)
+    woken: list[int] = []
+    store._upkeep._charge.wake = lambda: woken.append(store.entries.count())  # type: ignore[method-assign]
+    for n in range(110):
+        keep(store, f"question {n}", semantic=False)
+    # At the first it counts, at the 65th more, when fewer than 64 are left, and at the 101st there is no room at all.
+    assert woken == [66]
+    assert store.entries.count() == 100
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"eviction": "fifo"}, r'eviction=\'fifo\'.* use one of "lru", "lfu", "ttl", "cost", "adaptive"'),
+        ({"max_entries": 0}, "max_entries=0"),
+        ({"max_bytes": -1}, "max_bytes=-1"),
+        ({"ttl_jitter": 1.0}, "jitter=1.0"),
+    ],
+)
+def test_limits_that_cannot_work_are_refused(settings: dict[str, Any], said: str) -> None:
+    database = Database()
+    with pytest.raises(ConfigurationError, match=said):
+        open_store(database, FakeClock(), **settings)
+    database.close()
+
+
+def test_closing_ends_the_background_and_saves_what_eviction_has_learnt(database: Database, clock: FakeClock) -> None:
+    store = open_store(database, clock)
+    keep(store, "how do I pay")
+    store.clean()
+    find(store, "how do I pay")
+    thread = Cleanup.of(database)._thread
+    assert thread is not None
+    store.close()
+    assert not thread.is_alive()
+    with database.read() as connection:
+        kept = connection.execute(text("SELECT kind, policy FROM tokopt_cache_eviction")).all()
+        hits = connection.execute(text("SELECT hits FROM tokopt_cache_entries")).scalars().all()
+    assert ([tuple(row) for row in kept], hits) == ([("agent", "adaptive")], [1])
 
 
 def test_the_least_recently_used_answer_goes_first(database: Database, clock: FakeClock) -> None:

@@ -139,11 +139,13 @@ def test_it_cleans_in_the_background_when_it_is_woken() -> None:
     charges[0].wake()
     assert removals[0].cleaned.acquire(timeout=10)
     assert (removals[0].threads, removals[1].threads) == (["tokopt-cleanup"], [])
+    thread = cleanup._thread
+    assert thread is not None
     for charge in charges:
         charge.close()
-    assert "tokopt-cleanup" not in [thread.name for thread in threading.enumerate()]
+    assert not thread.is_alive()
     charges[0].wake()
-    assert "tokopt-cleanup" not in [thread.name for thread in threading.enumerate()]
+    assert cleanup._thread is None
 
 
 def test_it_cleans_everything_by_itself_from_time_to_time() -> None:

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from langchain_tokopt.cache.cleanup import clean
 from langchain_tokopt.cache.decision import Neighbour
 from langchain_tokopt.cache.entries import Entries, NewEntry
+from langchain_tokopt.cache.eviction import POLICIES, Limits, Room
 from langchain_tokopt.cache.removal import Removal
 from langchain_tokopt.cache.replica import Replica
 from langchain_tokopt.cache.schema import STEPS
@@ -119,9 +121,11 @@ def test_writers_that_open_and_remove_the_same_scopes_never_wait_in_a_circle(ent
 
     def remove() -> None:
         removal = Removal(entries.database, kind="agent")
+        limits = Limits(entries=5)
+        room = Room(Entries(entries.database, kind="agent"), removal, policy=POLICIES["lru"](limits), limits=limits)
         try:
             for n in range(15):
-                removal.clear() if n % 3 else removal.evict(5, 0.0)
+                removal.clear() if n % 3 else clean(removal, room, 0.0)
         except BaseException as error:
             wrong.append(error)
 
