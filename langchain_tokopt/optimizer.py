@@ -13,6 +13,7 @@ from langchain_core.runnables import Runnable
 from typing_extensions import Self
 
 from langchain_tokopt.adapt import SavingsGuard
+from langchain_tokopt.background import Background
 from langchain_tokopt.budget import Budget, BudgetMiddleware
 from langchain_tokopt.cache import SemanticCache, SemanticCacheMiddleware, SemanticLLMCache
 from langchain_tokopt.chain import wrap_chain
@@ -104,7 +105,7 @@ class TokenOptimizer:
         self.pricing = pricing or Pricing()
         self.counter = counter or TokenCounter()
         self.database = _database(data_dir, database)
-        self.embeddings = MemoEmbeddings(embeddings)
+        self.embeddings = MemoEmbeddings(embeddings, data_dir=data_dir)
         self.telemetry = Telemetry(database=self.database, pricing=self.pricing, counter=self.counter)
         self._own_database = not isinstance(database, Database)
         if self.database.persistent:
@@ -116,7 +117,12 @@ class TokenOptimizer:
         self.budget = None if off else budget
         self.savings_guard = savings_guard
         if self.cache:
-            self.cache.attach(database=self.database, embeddings=self.embeddings, own_result=is_search_result)
+            self.cache.attach(
+                database=self.database,
+                embeddings=self.embeddings,
+                pricing=self.pricing,
+                own_result=is_search_result,
+            )
         if self.tools:
             self.tools.attach(embeddings=self.embeddings, counter=self.counter, pricing=self.pricing)
         if self.history:
@@ -124,6 +130,7 @@ class TokenOptimizer:
         if self.budget:
             self.budget.attach(database=self.database, counter=self.counter, pricing=self.pricing)
         self._id = uuid.uuid4().hex
+        self._background = Background()
         self.middleware: list[FlowMiddleware] = self._flows(escape_hatch=True)
         self.callback = UsageCallback(self.telemetry)
         self.llm_cache = SemanticLLMCache(self.cache, sink=self.telemetry, mode=self._part_mode) if self.cache else None
@@ -171,6 +178,7 @@ class TokenOptimizer:
         flows.append(UsageMiddleware(self.telemetry))
         for flow in flows:
             flow.owner = self._id
+            flow.background = self._background
             if self.name:
                 flow.rename(f"{self.name}.{flow.name}")
             if self.savings_guard and flow.part in ("tools", "history"):
@@ -219,9 +227,10 @@ class TokenOptimizer:
 
     def close(self) -> None:
         """Write what is waiting, let go of files and connections. Agents that still hold the middleware go on bare."""
-        self.telemetry.close()
+        self._background.close()
         if self.cache:
             self.cache.close()
+        self.telemetry.close()
         if self.budget:
             self.budget.close()
         if self._own_database:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -28,6 +28,7 @@ from langchain_tokopt.cache.fingerprint import (
 )
 from langchain_tokopt.cache.guard import needs_context
 from langchain_tokopt.caller import active_config, call_who, caller_is_known
+from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.flow import is_internal
 from langchain_tokopt.identity import ModelIdentity, model_identity
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _VERSION = 1  # of what goes into a scope: entries of another version are never found
 _NOBODY = "who is calling cannot be seen here (async agents before Python 3.11): name user_id or tenant in the context"
 _BYTES_PER_TOKEN = 3.5  # UTF-8 bytes per WordPiece token, on the low side
+_RECALLED = 2  # earlier messages that are compared by meaning together with the question
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,9 @@ class CacheKey:
     Attributes:
         scope: Digest of all that must be equal.
         owner: Digest of the tenant alone, so that a tenant's entries can be removed.
-        text: The last user text, stripped.
-        exact: Digest of `text`.
+        text: What is compared by meaning: the last user text, stripped, after the latest earlier turns if those are
+            to be compared, too.
+        exact: Digest of the last user text, and of the earlier turns where these are compared by meaning.
         exact_only: Why similar texts must not count, `None` if they may.
         serve: Whether an answer may be served; after a tool call an answer is only stored.
         tools: The tools that the turn has used, all declared cacheable.
@@ -86,6 +89,11 @@ class KeyRules:
     cacheable_tools: frozenset[str] = frozenset()
     semantic_max_tokens: int = 256
     own_result: Callable[[ToolMessage], bool] | None = None
+    history: Literal["exact", "ignore", "semantic"] = "exact"
+
+    def __post_init__(self) -> None:
+        if self.history not in ("exact", "ignore", "semantic"):
+            raise ConfigurationError("history", self.history, 'use "exact", "ignore" or "semantic"')
 
     def examine(self, request: ModelRequest[Any]) -> CacheKey | Bypass:
         """The key of a request, or why it has none."""
@@ -103,17 +111,19 @@ class KeyRules:
         owner = self._owner(request)
         if owner is None:
             return Bypass(_NOBODY if self.tenant is None else "the tenant function named no tenant")
+        asked = Asked.of(turn, self.history, self.semantic_max_tokens)
         try:
-            scope = digest([_VERSION, owner, *_standing(request), conversation(turn.earlier), turn.parts])
+            scope = digest([_VERSION, owner, *_standing(request), conversation(asked.equal), turn.parts])
+            exact = asked.exact()
         except IncomparableError as error:
             return Bypass(f"a setting cannot be compared: {error}")
         metadata = (active_config() or {}).get("metadata") or {}
         return CacheKey(
             scope=scope,
             owner=digest(owner),
-            text=turn.text,
-            exact=text_digest(turn.text),
-            exact_only=exact_only(turn, self.semantic_max_tokens),
+            text=asked.text,
+            exact=exact,
+            exact_only=asked.exact_only,
             serve=not turn.after,
             tools=tuple(sorted(tools)),
             spent=_spent(turn.after),
@@ -258,13 +268,53 @@ def _spent(messages: Collection[BaseMessage]) -> UsageMetadata | None:
     return total
 
 
-def exact_only(turn: Turn, max_tokens: int) -> str | None:
-    """Why the question must not be compared by meaning, `None` if it may."""
-    if len(turn.text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN > max_tokens:
-        return "longer than the embedder reads"
-    if any(message.type != "system" for message in turn.earlier) and needs_context(turn.text):
-        return "a follow-up that needs its context"
-    return None
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a turn is compared with others.
+
+    Attributes:
+        text: What is compared by meaning.
+        equal: Earlier messages that must be equal.
+        recalled: Earlier messages that are compared by meaning.
+        exact_only: Why only the very same question counts, `None` if similar ones do, too.
+        question: The last user text.
+    """
+
+    text: str
+    equal: Sequence[BaseMessage]
+    recalled: Sequence[BaseMessage]
+    exact_only: str | None
+    question: str
+
+    @classmethod
+    def of(cls, turn: Turn, history: str, max_tokens: int) -> Asked:
+        spoken = [message for message in turn.earlier if message.type != "system"]
+        if _too_long(turn.text, max_tokens):
+            return cls(turn.text, turn.earlier, (), "longer than the embedder reads", turn.text)
+        if spoken and needs_context(turn.text):
+            return cls(turn.text, turn.earlier, (), "a follow-up that needs its context", turn.text)
+        if history == "exact" or not spoken:
+            return cls(turn.text, turn.earlier, (), None, turn.text)
+        standing = [message for message in turn.earlier if message.type == "system"]
+        if history == "ignore":
+            return cls(turn.text, standing, (), None, turn.text)
+        if any(not isinstance(message.content, str) for message in spoken):
+            return cls(turn.text, turn.earlier, (), None, turn.text)  # pictures and files are not compared by meaning
+        before = "\n".join(message.text for message in spoken[-_RECALLED:])
+        # What was said last matters most, and the question must not be cut off by what came before it.
+        room = int(max_tokens * _BYTES_PER_TOKEN) - len(turn.text.encode("utf-8", "replace")) - 1
+        text = f"{before.encode('utf-8', 'replace')[-room:].decode('utf-8', 'ignore')}\n{turn.text}" if room > 0 else ""
+        return cls(text or turn.text, standing, spoken, None, turn.text)
+
+    def exact(self) -> str:
+        """Digest of what the very same question has in common with this one."""
+        if not self.recalled:
+            return text_digest(self.question)
+        return digest([self.question, conversation(self.recalled)])
+
+
+def _too_long(text: str, max_tokens: int) -> bool:
+    return len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN > max_tokens
 
 
 def text_digest(text: str) -> str:

@@ -19,14 +19,18 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_tokopt.cache.answers import UnreadableError, cleaned, json_safe, read, renewed, unfit, unfit_ending
+from langchain_tokopt.cache.comparing import answer_text
+from langchain_tokopt.cache.decision import Verdict
+from langchain_tokopt.cache.desk import AnswerDesk
 from langchain_tokopt.cache.fingerprint import conversation, digest
-from langchain_tokopt.cache.key import Bypass, Turn, exact_only, last_turn, owner_of, refused_sampling, text_digest
+from langchain_tokopt.cache.key import Asked, Bypass, Turn, last_turn, owner_of, refused_sampling
 from langchain_tokopt.cache.semantic import SemanticCache
-from langchain_tokopt.cache.store import AnswerStore, Found
+from langchain_tokopt.cache.store import Found
 from langchain_tokopt.caller import active_config
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import CacheLookup, Mode, NullSink, ShadowSink, Sink, Who, who
 from langchain_tokopt.flow import in_thread
+from langchain_tokopt.memo import Memo
 
 if TYPE_CHECKING:
     pass
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("langchain_tokopt")
 
 _VERSION = 1  # of what goes into a scope
+_UNDER_WAY = 10_000
 # A parameter in the text that LangChain makes of a model: JSON of its fields, and its bound arguments as tuples.
 _PARAMETER = r"[\"'](?:{name})[\"'](?::|,)\s*(\d+(?:\.\d+)?)"
 _TEMPERATURE = re.compile(_PARAMETER.format(name="temperature"))
@@ -47,7 +52,7 @@ class _Prompt:
     scope: str
     owner: str
     exact: str
-    question: str
+    text: str
     exact_only: str | None
 
 
@@ -95,7 +100,9 @@ class SemanticLLMCache(BaseCache):
         self._mode = mode
         told: Sink = sink if sink is not None else NullSink()
         self._sink: Sink = ShadowSink(told) if mode == "shadow" else told
-        self._store: AnswerStore | None = None
+        self._desk: AnswerDesk | None = None
+        # What was decided about a prompt that the model is being asked, until its answer comes.
+        self._asked: Memo[Verdict | None] = Memo(limit=_UNDER_WAY)
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._logged: set[str] = set()
@@ -110,15 +117,22 @@ class SemanticLLMCache(BaseCache):
             if isinstance(parsed, Bypass):
                 self._tell(Found(reason=parsed.reason), None, started, bypass=True)
                 return None
-            store = self._store_in_use()
-            found = store.find(parsed.scope, parsed.exact, parsed.question, exact_only=parsed.exact_only)
-            if found.entry is None:
+            desk = self._desk_in_use()
+            finding = desk.find(parsed)
+            found = finding.found
+            if finding.audit and found.how == "semantic":
+                # There is no way to ask the model beside: the audited ones go to it instead, and are compared there.
+                found = Found(similarity=found.similarity, reason="audited", verdict=found.verdict)
+            if found.entry is None or found.how == "miss":
+                self._asked.put((parsed.scope, parsed.exact), found.verdict)
                 self._tell(found, None, started)
                 return None
             try:
                 generations = _unpacked(found)
             except UnreadableError as error:
-                store.drop(found.entry)
+                desk.store.drop(found.entry)
+                if desk.learned is not None and found.verdict is not None:
+                    desk.learned.withdrawn(found.verdict)
                 self._failed("a cached answer cannot be read and was removed", error)
                 return None
             self._tell(found, json.loads(found.entry.spent or "null"), started)
@@ -136,23 +150,37 @@ class SemanticLLMCache(BaseCache):
             if not return_val or any(_unfit(generation) is not None for generation in return_val):
                 self._count("not_stored")
                 return
-            self._store_in_use().keep(
-                scope=parsed.scope,
-                owner=parsed.owner,
-                exact=parsed.exact,
-                question=parsed.question,
-                payload=dumps([_packed(generation) for generation in return_val]),
-                semantic=parsed.exact_only is None,
-                spent=json.dumps(_usage(return_val)),
-                ttl_seconds=self.cache.ttl_seconds,
-            )
-            self._count("stored")
+            kept = self._keep(parsed, return_val)
+            self._count("stored" if kept is not None else "not_stored")
         except Exception as error:
             self._failed("update", error)
 
+    def _keep(self, parsed: _Prompt, return_val: RETURN_VAL_TYPE) -> int | None:
+        desk = self._desk_in_use()
+        payload = dumps([_packed(generation) for generation in return_val])
+        step = (parsed.scope, parsed.exact)
+        verdict = self._asked.get(step)
+        self._asked.put(step, None)
+        audited = verdict is not None and verdict.serve
+        kept = desk.keep(
+            parsed,
+            payload,
+            spent=json.dumps(_usage(return_val)),
+            ttl_seconds=self.cache.settings.ttl_seconds,
+            value_nano_usd=None,
+            verdict=verdict if not audited else None,
+            source="audit" if audited else "model",
+        )
+        if audited and verdict is not None and verdict.neighbour is not None and desk.comparing is not None:
+            given = desk.store.answer_texts([verdict.neighbour.id]).get(verdict.neighbour.id)
+            texts = [answer_text(text) if text is not None else None for text in (given, payload)]
+            if texts[0] is not None and texts[1] is not None:
+                desk.comparing.audited(parsed.text, verdict, texts[0], texts[1], lambda: None)
+        return kept
+
     def clear(self, **kwargs: Any) -> None:
         """Remove every answer of this cache."""
-        self._store_in_use().clear()
+        self._desk_in_use().store.clear()
 
     async def alookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         found: RETURN_VAL_TYPE | None = await in_thread(self.lookup, prompt, llm_string)
@@ -173,13 +201,12 @@ class SemanticLLMCache(BaseCache):
         names = ("exact_hits", "semantic_hits", "misses", "bypasses", "errors", "stored", "not_stored")
         told: dict[str, Any] = {name: counts.get(name, 0) for name in names}
         told["hits"] = told["exact_hits"] + told["semantic_hits"]
-        told["entries"] = self._store_in_use().entries.count()
-        return told
+        return told | self._desk_in_use().stats()
 
     def close(self) -> None:
         """Write down what is pending; close the database if the cache opened it itself."""
-        if self._store is not None:
-            self._store.flush()
+        if self._desk is not None:
+            self._desk.close()
         self.cache.close()
 
     # --- inside ------------------------------------------------------------------------------------------------------
@@ -194,22 +221,22 @@ class SemanticLLMCache(BaseCache):
         messages = _messages(prompt)
         if messages is None:
             scope = digest([_VERSION, "plain", owner, llm_string])
-            whole = Turn((), prompt, None, ())
-            only = exact_only(whole, self.cache.rules.semantic_max_tokens) if self._semantic_plain else "a plain prompt"
-            return _Prompt(
-                scope=scope, owner=digest(owner), exact=text_digest(prompt), question=prompt, exact_only=only
-            )
+            asked = Asked.of(Turn((), prompt, None, ()), "exact", self.cache.rules.semantic_max_tokens)
+            only = asked.exact_only if self._semantic_plain else "a plain prompt"
+            return _Prompt(scope=scope, owner=digest(owner), exact=asked.exact(), text=prompt, exact_only=only)
         turn = last_turn(messages)
         if isinstance(turn, Bypass):
             return turn
         if turn.after:
             return Bypass("after a tool call")
+        rules = self.cache.rules
+        asked = Asked.of(turn, rules.history, rules.semantic_max_tokens)
         return _Prompt(
-            scope=digest([_VERSION, "chat", owner, llm_string, conversation(turn.earlier), turn.parts]),
+            scope=digest([_VERSION, "chat", owner, llm_string, conversation(asked.equal), turn.parts]),
             owner=digest(owner),
-            exact=text_digest(turn.text),
-            question=turn.text,
-            exact_only=exact_only(turn, self.cache.rules.semantic_max_tokens),
+            exact=asked.exact(),
+            text=asked.text,
+            exact_only=asked.exact_only,
         )
 
     def _owner(self) -> str | Bypass:
@@ -227,11 +254,11 @@ class SemanticLLMCache(BaseCache):
         counts = [int(float(found)) for found in _COUNT.findall(llm_string)]
         return sampled or (f"n={counts[-1]}: several answers were asked for" if counts and counts[-1] > 1 else None)
 
-    def _store_in_use(self) -> AnswerStore:
+    def _desk_in_use(self) -> AnswerDesk:
         with self._lock:
-            if self._store is None:
-                self._store = self.cache.open_store("llm")
-            return self._store
+            if self._desk is None:
+                self._desk = self.cache.open_desk("llm")
+            return self._desk
 
     def _tell(self, found: Found, usage: UsageMetadata | None, started: float, *, bypass: bool = False) -> None:
         outcome: Any = "bypass" if bypass else found.how

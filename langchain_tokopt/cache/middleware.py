@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import contextvars
 import time
-from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from langchain_tokopt.cache.flights import Question
+from langchain_tokopt.cache.hits import Hit, Look
 from langchain_tokopt.cache.key import Bypass, CacheKey
-from langchain_tokopt.cache.semantic import Hit, Look, SemanticCache
+from langchain_tokopt.cache.semantic import SemanticCache
 from langchain_tokopt.caller import call_who
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import CacheLookup, Mode, Sink
-from langchain_tokopt.flow import Flow, FlowMiddleware, in_thread
+from langchain_tokopt.flow import Flow, FlowMiddleware
+from langchain_tokopt.later import Later
 from langchain_tokopt.memo import Memo
 from langchain_tokopt.pricing import Pricing
 
 if TYPE_CHECKING:
     from langchain.agents.middleware.types import ModelRequest
-
-# The request that the hook has examined, what it found and how long that took: the flow inside need not do it again.
-_examined: contextvars.ContextVar[tuple[Any, CacheKey | Bypass, float] | None] = contextvars.ContextVar(
-    "tokopt_cache_examined", default=None
-)
-
 
 _STEPS_KEPT = 4_096
 
@@ -32,8 +27,8 @@ _STEPS_KEPT = 4_096
 class SemanticCacheMiddleware(FlowMiddleware):
     """Serves an agent's repeated questions from a `SemanticCache`. Goes first in the list of middleware.
 
-    Equal questions that arrive at the same time make one model call: the others wait for its answer, at most
-    `wait_seconds` of the cache. That holds for agents; a model that is wrapped without an agent does not wait.
+    Equal and near-equal questions that arrive at the same time make one model call: the others wait for its answer, at
+    most `wait_seconds` of the cache.
 
     Args:
         cache: The cache; one of its own, in memory, by default.
@@ -62,20 +57,57 @@ class SemanticCacheMiddleware(FlowMiddleware):
         self._asked: Memo[bool] = Memo(limit=_STEPS_KEPT)
 
     def flow(self, request: ModelRequest[Any]) -> Flow:
-        key, started = self._examine(request)
+        started = time.perf_counter()
+        key = self.cache.examine(request)
         if isinstance(key, Bypass):
             self.cache.bypassed()
             self._tell(request, Look(reason=key.reason), started, bypass=True)
             return (yield request)
         if self._asked_again(request, key):
             key = replace(key, serve=False)
+        mark = self.cache.flights.mark(key.scope)
         look = self.cache.look(key)
-        self._tell(request, look, started, bypass=not key.serve)
+        if self.mode == "shadow" or not key.serve:
+            self._tell(request, look, started, bypass=not key.serve)
+            return (yield from self._watched(request, key, look))
         if look.hit is not None:
-            return look.hit.to_response()
-        response = yield request
-        self.cache.store(key, response)
+            return (yield from self._given(request, key, look, started))
+        near, threshold = self._near(key, look)
+        with self.cache.flights.board(key.scope, key.exact, question=near, threshold=threshold, mark=mark) as turn:
+            while (pause := turn.pause()) is not None:
+                yield pause
+                started = time.perf_counter()
+                look = self.cache.look(key, again=True)
+                if look.hit is not None:
+                    return (yield from self._given(request, key, look, started))
+            self._tell(request, look, started, bypass=False)
+            response = yield request
+            self.cache.store(key, response, look)
         return response
+
+    def _given(self, request: ModelRequest[Any], key: CacheKey, look: Look, started: float) -> Flow:
+        """The stored answer, and where it is audited the same question to the model beside it."""
+        self._tell(request, look, started, bypass=False)
+        if look.audit:
+            yield Later(request, lambda response: self.cache.audited(key, look, response))
+        assert look.hit is not None  # noqa: S101 - checked by the caller
+        return look.hit.to_response()
+
+    def _watched(self, request: ModelRequest[Any], key: CacheKey, look: Look) -> Flow:
+        """In shadow the model is asked in any case: what would have been served is audited for nothing."""
+        response = yield request
+        if look.hit is not None:
+            self.cache.watched(key, look, response)
+        else:
+            self.cache.store(key, response, look)
+        return response
+
+    def _near(self, key: CacheKey, look: Look) -> tuple[Question | None, float]:
+        """By what near-equal questions under way wait for each other: only where they may then be served."""
+        served_from = self.cache.serves_from()
+        if look.vector is None or key.exact_only is not None or served_from is None:
+            return None, 1.0
+        return Question(key.text, look.vector), served_from
 
     def _asked_again(self, request: ModelRequest[Any], key: CacheKey) -> bool:
         """Whether the same step of an agent asked this before: then a middleware further out did not like the answer.
@@ -89,46 +121,6 @@ class SemanticCacheMiddleware(FlowMiddleware):
         again = self._asked.get(step) is not None
         self._asked.put(step, True)
         return again
-
-    # --- waiting for an equal question -------------------------------------------------------------------------------
-
-    def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]) -> Any:
-        if self.mode == "shadow" or not self.allowed():
-            return super().wrap_model_call(request, handler)
-        token = _examined.set(self._try_examine(request))
-        try:
-            with self.cache.flights.turn(_flight()):
-                return super().wrap_model_call(request, handler)
-        finally:
-            _examined.reset(token)
-
-    async def awrap_model_call(
-        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[Any]]
-    ) -> Any:
-        if self.mode == "shadow" or not self.allowed():
-            return await super().awrap_model_call(request, handler)
-        token = _examined.set(await in_thread(self._try_examine, request))
-        try:
-            async with self.cache.flights.aturn(_flight()):
-                return await super().awrap_model_call(request, handler)
-        finally:
-            _examined.reset(token)
-
-    def _examine(self, request: ModelRequest[Any]) -> tuple[CacheKey | Bypass, float]:
-        """The request's key, and the `perf_counter` time at which the look into the cache began, without waiting."""
-        known = _examined.get()
-        if known is not None and known[0] is request:
-            return known[1], time.perf_counter() - known[2]
-        started = time.perf_counter()
-        return self.cache.examine(request), started
-
-    def _try_examine(self, request: ModelRequest[Any]) -> tuple[Any, CacheKey | Bypass, float] | None:
-        started = time.perf_counter()
-        try:
-            key = self.cache.examine(request)
-            return request, key, time.perf_counter() - started
-        except Exception:  # raised again inside the flow, where it is put on record and stepped aside from
-            return None
 
     def _tell(self, request: ModelRequest[Any], look: Look, started: float, *, bypass: bool) -> None:
         hit = look.hit
@@ -151,10 +143,3 @@ class SemanticCacheMiddleware(FlowMiddleware):
         if self._pricing is None or hit is None or hit.usage is None or hit.identity.name is None:
             return None
         return self._pricing.cost(hit.usage, hit.identity.name, hit.identity.provider)
-
-
-def _flight() -> Hashable | None:
-    """What equal questions have in common, `None` if this one may not be served from the cache."""
-    known = _examined.get()
-    key = known[1] if known is not None else None
-    return (key.scope, key.exact) if isinstance(key, CacheKey) and key.serve else None

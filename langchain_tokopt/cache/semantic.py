@@ -7,135 +7,192 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from langchain_core.embeddings import Embeddings
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.messages.ai import UsageMetadata
 
-from langchain_tokopt.cache.answers import UnreadableError, pack, unpack, usage_of
-from langchain_tokopt.cache.decision import Threshold
+from langchain_tokopt.cache.answers import UnreadableError, new_id, pack, unpack, usage_of
+from langchain_tokopt.cache.catalog import Catalog
+from langchain_tokopt.cache.comparing import answer_text
+from langchain_tokopt.cache.decision import Verdict
+from langchain_tokopt.cache.desk import AnswerDesk
 from langchain_tokopt.cache.fingerprint import digest
 from langchain_tokopt.cache.flights import Flights
+from langchain_tokopt.cache.hits import Hit, Look
+from langchain_tokopt.cache.judging import Judge
 from langchain_tokopt.cache.key import Bypass, CacheKey, KeyRules, owner_of
-from langchain_tokopt.cache.store import AnswerStore
+from langchain_tokopt.cache.settings import CacheSettings, History, Resources, check_tools
+from langchain_tokopt.cache.transfer import Imported, export, import_
+from langchain_tokopt.cache.warm_up import Like, WarmUp, warm_up
 from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.identity import ModelIdentity
+from langchain_tokopt.memo import Memo
+from langchain_tokopt.pricing import Pricing
 
 if TYPE_CHECKING:
     from langchain.agents.middleware.types import ModelRequest, ModelResponse
 
+    from langchain_tokopt.cache.eviction import Eviction
+
 log = logging.getLogger("langchain_tokopt")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """A stored answer, ready to be given.
-
-    Attributes:
-        response: New messages with new ids and zero usage.
-        how: "exact" for the same text, "semantic" for a similar one.
-        similarity: Cosine similarity of the two questions, 1.0 for an exact hit.
-        usage: What giving this answer used the first time, `None` if the provider did not say.
-        identity: The model that gave it.
-    """
-
-    response: ModelResponse[Any]
-    how: Literal["exact", "semantic"]
-    similarity: float
-    usage: UsageMetadata | None
-    identity: ModelIdentity
-
-    def to_response(self) -> ModelResponse[Any]:
-        """The response that stands in for the model's."""
-        return self.response
+_HITS_KEPT = 10_000  # for feedback
+_NEARLY_EQUAL = 0.95  # similarity from which a learned decision is likely to serve
+_COUNTS = ("exact_hits", "semantic_hits", "misses", "bypasses", "errors", "stored", "not_stored", "audits_begun")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """One look into the cache: a hit, or the reason for the miss and the similarity of the nearest question."""
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A hit that feedback may come to."""
 
-    hit: Hit | None = None
-    similarity: float | None = None
-    reason: str | None = None
+    scope: str
+    exact: str
+    how: str
+    entry: int
+    verdict: Verdict | None
 
 
 class SemanticCache:
     """Answers of models, kept in a database and found by exact text or by meaning.
 
-    What must be equal for a hit is in `CacheKey`; what is never cached, and why, in `Bypass` and `why_not`. Similar
-    questions must also agree in numbers, negations, quoted text and names. An instance is thread-safe and may serve
-    many agents; processes that share a database see each other's answers and removals at once.
+    What must be equal for a hit is in `CacheKey`; what is never cached, and why, in `Bypass` and `why_not`. Questions
+    must also agree in their numbers, units, negations, names, opposites, quoted text and order of things. An instance
+    is thread-safe and may serve many agents; processes that share a database see each other's answers and removals at
+    once, and learn from each other.
+
+    With `max_error` the cache learns which answers may be given: it serves as many as it can while the share of all
+    requests that is answered wrongly stays below `max_error`. It serves nothing by meaning before it has seen enough;
+    it compares every new answer of the model with those of near questions; and it has a small share of its own answers
+    audited: the model is asked in the background, never delaying the answer. `stats()` shows the audited error.
 
     The cache sees a request before the middleware inside of it: whatever those add from the run's context (such as a
     dynamic prompt) is not part of the key. Put such a middleware outside of the cache, or name in `tenant` what its
     result depends on.
 
     Args:
-        threshold: Cosine similarity, in (0, 1], from which a question counts as the same. 1 is nearly "exact only".
+        max_error: Share of all requests that may be answered wrongly, in (0, 1), such as 0.01.
+        threshold: Instead of `max_error`: cosine similarity, in (0, 1], from which a question counts as the same; 0.93
+            where neither is given. 1 is nearly "exact only".
+        audit_rate: With `max_error`: share of the answers given by meaning that is audited in the long run. It begins
+            at 40 %.
+        warm_up_requests: With `max_error`: how many requests are only watched at first.
+        judge: With `max_error`: says whether two answers are the same. "similarity" compares their embeddings, "text"
+            their words; or a function of the question, the stored and the new answer that returns a bool, such as
+            `ModelJudge(model)`. What the judge gets wrong is estimated and taken out.
+        judge_candidates: With how many stored answers a new one is compared; 8, or 2 for a judge of your own.
+        judge_timeout_seconds: How long a judge of your own may take.
+        history: What the earlier turns of a conversation must be: "exact" the same; "ignore" them, for questions that
+            stand for themselves; "semantic" compares the latest of them by meaning, together with the question. A
+            follow-up ("and the second one?") always needs the same earlier turns and the same text.
+        eviction: What goes when there is no room: "lru", "lfu", "ttl" (what expires first), "cost" (what saves least
+            money for its size), or "adaptive", which learns which of them keeps most value.
+        max_entries: How many answers the database keeps; `None` for any number.
+        max_bytes: How many bytes of answers, questions and vectors it keeps; `None` for any number.
+        max_entry_bytes: A bigger answer is not stored.
         ttl_seconds: How long an answer is served; `None` for as long as there is room.
-        max_entries: How many answers the database keeps; the least recently used go first.
+        ttl_jitter: By which share of `ttl_seconds` an answer may expire earlier, so that not all expire at once.
         tenant: Gives the tenant of a request; tenants never see each other's answers. `None` as its result means that
             the request is not cached. By default the tenant is read from the runtime context or the run's config
             (`tenant`, `tenant_id`), else the user (`user_id`), else everybody shares.
         embeddings: The embedder; all-MiniLM-L6-v2 by default.
+        on_embedder_change: What happens to a database that another embedder was used with: "reembed" embeds its
+            questions anew in the background, "refuse" raises at the first use.
         database: A `Database`, or the path or URL of one; in memory by default.
+        index_folder: Where big indexes are kept so that they need not be built again; beside a SQLite file by default.
         cache_sampled: Cache answers at an explicit temperature above 0, too.
         cacheable_tools: Names of tools whose results stay true for `ttl_seconds`: answers that used no others are
             stored, too, and can be removed by `clear(tool=...)`. Needs `ttl_seconds`.
         semantic_max_tokens: Longer questions match exactly only; 256 is what MiniLM reads.
-        wait_seconds: How long equal questions wait for the first one's answer; 0 for not at all.
+        wait_seconds: How long equal and near-equal questions wait for the first one's answer; 0 for not at all.
+        neighbours: How many near questions are looked at.
         max_scopes: How many scopes this process keeps in memory.
+        pricing: Prices what hits save and audits cost.
         clock: Unix time in seconds.
+        seed: Of the audits' lot.
     """
 
     def __init__(
         self,
         *,
-        threshold: float = 0.93,
+        max_error: float | None = None,
+        threshold: float | None = None,
+        audit_rate: float = 0.03,
+        warm_up_requests: int = 150,
+        judge: Judge | Literal["similarity", "text"] = "similarity",
+        judge_candidates: int | None = None,
+        judge_timeout_seconds: float = 30.0,
+        history: History = "exact",
+        eviction: Eviction = "adaptive",
+        max_entries: int | None = 10_000,
+        max_bytes: int | None = None,
+        max_entry_bytes: int | None = 1_000_000,
         ttl_seconds: float | None = None,
-        max_entries: int = 10_000,
+        ttl_jitter: float = 0.1,
         tenant: Callable[[ModelRequest[Any]], str | None] | None = None,
         embeddings: Embeddings | str | None = None,
+        on_embedder_change: Literal["reembed", "refuse"] = "reembed",
         database: Database | str | Path | None = None,
+        index_folder: str | Path | None = None,
         cache_sampled: bool = False,
         cacheable_tools: Collection[str] = (),
         semantic_max_tokens: int = 256,
         wait_seconds: float = 30.0,
+        neighbours: int = 20,
         max_scopes: int = 256,
+        pricing: Pricing | None = None,
         clock: Callable[[], float] = time.time,
+        seed: int | None = None,
     ) -> None:
-        check_settings(threshold=threshold, ttl_seconds=ttl_seconds, max_entries=max_entries, max_scopes=max_scopes)
+        self.settings = CacheSettings(
+            max_error=max_error,
+            threshold=threshold,
+            audit_rate=audit_rate,
+            warm_up_requests=warm_up_requests,
+            judge=judge,
+            judge_candidates=judge_candidates,
+            judge_timeout_seconds=judge_timeout_seconds,
+            eviction=eviction,
+            max_entries=max_entries,
+            max_bytes=max_bytes,
+            max_entry_bytes=max_entry_bytes,
+            ttl_seconds=ttl_seconds,
+            ttl_jitter=ttl_jitter,
+            on_embedder_change=on_embedder_change,
+            index_folder=index_folder,
+            neighbours=neighbours,
+            max_scopes=max_scopes,
+            seed=seed,
+        )
         if tenant is not None and not callable(tenant):
             raise ConfigurationError("tenant", tenant, "pass a function of the request, such as lambda r: ...")
-        if isinstance(cacheable_tools, str) or not all(isinstance(name, str) for name in cacheable_tools):
-            raise ConfigurationError("cacheable_tools", cacheable_tools, "pass a list of tool names")
-        if cacheable_tools and ttl_seconds is None:
-            remedy = "answers from tools go stale: set ttl_seconds= to how long their results stay true"
-            raise ConfigurationError("cacheable_tools", sorted(cacheable_tools), remedy)
+        check_tools(cacheable_tools, ttl_seconds)
         if not wait_seconds >= 0:
             raise ConfigurationError("wait_seconds", wait_seconds, "use a number of seconds, or 0 for not waiting")
-        self.threshold = threshold
-        self.ttl_seconds = ttl_seconds
-        self.max_entries = max_entries
         self.flights = Flights(wait_seconds)
         self.rules = KeyRules(
             tenant=tenant,
             cache_sampled=cache_sampled,
             cacheable_tools=frozenset(cacheable_tools),
             semantic_max_tokens=semantic_max_tokens,
+            history=history,
         )
         self._resources = Resources(embeddings, database)
-        self._max_scopes = max_scopes
+        self._pricing = pricing
         self._clock = clock
         self._counts: Counter[str] = Counter()
+        self._saved = self._spent = Decimal(0)
+        self._given: Memo[_Given] = Memo(limit=_HITS_KEPT)
         self._lock = threading.Lock()
-        self._store: AnswerStore | None = None
+        self._desk: AnswerDesk | None = None
         self._unreadable_logged = False
 
     def attach(
@@ -143,6 +200,7 @@ class SemanticCache:
         *,
         database: Database | None = None,
         embeddings: MemoEmbeddings | None = None,
+        pricing: Pricing | None = None,
         own_result: Callable[[ToolMessage], bool] | None = None,
     ) -> SemanticCache:
         """The cache itself, using these where none was given at construction. Without effect after the first use.
@@ -152,9 +210,23 @@ class SemanticCache:
         """
         if own_result is not None:
             self.rules = replace(self.rules, own_result=own_result)
-        if self._store is None:
+        if self._pricing is None:
+            self._pricing = pricing
+        if self._desk is None:
             self._resources.attach(database=database, embeddings=embeddings)
         return self
+
+    @property
+    def threshold(self) -> float | None:
+        """The similarity of the plain decision, `None` where the decision is learned."""
+        return None if self.settings.max_error is not None else self.settings.plain_threshold
+
+    def serves_from(self) -> float | None:
+        """From which similarity on a question may be served by meaning; `None` while none is."""
+        learned = self.desk.learned
+        if learned is None:
+            return self.settings.plain_threshold
+        return _NEARLY_EQUAL if learned.limit > 0 else None
 
     # --- one request -------------------------------------------------------------------------------------------------
 
@@ -171,61 +243,164 @@ class SemanticCache:
         """The stored answer for a key, `None` if there is none."""
         return self.look(key).hit
 
-    def look(self, key: CacheKey) -> Look:
-        """The stored answer for a key, or why there is none."""
+    def look(self, key: CacheKey, *, again: bool = False) -> Look:
+        """The stored answer for a key, or why there is none. `again`: after having waited for an equal question."""
         if not key.serve:
             self._count("bypasses")
             return Look(reason="after a tool call")
         try:
-            look = self._look(key)
+            look = self._look(key, again=again)
         except Exception:
             self._count("errors")
             raise
-        self._count(f"{look.hit.how}_hits" if look.hit else "misses")
+        if look.hit is not None:
+            self._count(f"{look.hit.how}_hits")
+            with self._lock:
+                self._saved += self._price(look.hit.usage, look.hit.identity) or 0
+        elif not again:
+            self._count("misses")
+        if again and look.hit is not None:
+            self._count("misses", -1)  # it was counted as one before it waited
         return look
 
-    def _look(self, key: CacheKey) -> Look:
-        found = self.store_in_use.find(key.scope, key.exact, key.text, exact_only=key.exact_only)
+    def _look(self, key: CacheKey, *, again: bool) -> Look:
+        desk = self.desk
+        finding = desk.find(key, again=again)
+        found = finding.found
         if found.entry is None or found.how == "miss":
-            return Look(similarity=found.similarity, reason=found.reason)
+            return Look(similarity=found.similarity, reason=found.reason, verdict=found.verdict, vector=found.vector)
         similarity = 1.0 if found.similarity is None else found.similarity
+        name = new_id()
+        note = {"cache": found.how, "similarity": similarity, "id": name, "entry": found.entry.id}
         try:
-            response = unpack(found.entry.payload, key, {"cache": found.how, "similarity": similarity})
+            response = unpack(found.entry.payload, key, note)
         except UnreadableError as error:
             if not self._unreadable_logged:
                 self._unreadable_logged = True
                 log.warning("a cached answer cannot be read and was removed: %s", error)
-            self.store_in_use.drop(found.entry)
+            desk.store.drop(found.entry)
+            if desk.learned is not None and found.verdict is not None:
+                desk.learned.withdrawn(found.verdict)
             return Look(reason="the stored answer could not be read")
         usage, identity = _told(found.entry.spent)
-        return Look(
-            hit=Hit(response=response, how=found.how, similarity=similarity, usage=usage, identity=identity),
+        hit = Hit(
+            response=response,
+            how=found.how,
             similarity=similarity,
+            usage=usage,
+            identity=identity,
+            id=name,
+            entry=found.entry.id,
+            risk=found.verdict.risk if found.verdict is not None else None,
+        )
+        self._given.put(name, _Given(key.scope, key.exact, found.how, found.entry.id, found.verdict))
+        return Look(
+            hit=hit,
+            similarity=similarity,
+            audit=finding.audit,
+            verdict=found.verdict,
+            payload=found.entry.payload,
+            vector=found.vector,
         )
 
-    def store(self, key: CacheKey, response: ModelResponse[Any]) -> bool:
-        """Whether the answer was stored; incomplete ones, tool calls and the like are not."""
+    def store(self, key: CacheKey, response: ModelResponse[Any], look: Look | None = None) -> bool:
+        """Whether the answer was stored; incomplete ones, tool calls and the like are not.
+
+        `look`: What was found before the model was asked; with it, the cache learns from the answer.
+        """
         payload = pack(response, key)
         if payload is None:
             self._count("not_stored")
             return False
-        usage = usage_of(response, key.spent)
         try:
-            self.store_in_use.keep(
-                scope=key.scope,
-                owner=key.owner,
-                exact=key.exact,
-                question=key.text,
-                payload=payload,
-                semantic=key.exact_only is None,
-                spent=json.dumps({"usage": usage, "provider": key.identity.provider, "name": key.identity.name}),
-                tags=tuple(f"tool:{name}" for name in key.tools),
-                ttl_seconds=self.ttl_seconds,
-            )
+            entry = self._keep(key, payload, response, verdict=look.verdict if look is not None else None)
         except Exception:
             self._count("errors")
             raise
-        self._count("stored")
+        self._count("stored" if entry is not None else "not_stored")
+        return entry is not None
+
+    def _keep(
+        self,
+        key: CacheKey,
+        payload: str,
+        response: ModelResponse[Any],
+        *,
+        verdict: Verdict | None = None,
+        source: Literal["model", "audit", "prefetch"] = "model",
+    ) -> int | None:
+        usage = usage_of(response, key.spent)
+        price = self._price(usage, key.identity)
+        return self.desk.keep(
+            key,
+            payload,
+            spent=json.dumps({"usage": usage, "provider": key.identity.provider, "name": key.identity.name}),
+            tags=tuple(f"tool:{name}" for name in key.tools),
+            ttl_seconds=self.settings.ttl_seconds,
+            value_nano_usd=None if price is None else int(price * 10**9),
+            verdict=verdict,
+            source=source,
+        )
+
+    # --- learning ----------------------------------------------------------------------------------------------------
+
+    def audited(self, key: CacheKey, look: Look, response: ModelResponse[Any]) -> None:
+        """Learn from what the model says where an answer was given from the cache.
+
+        What the cache would not store (an incomplete answer, a tool call) is no answer to compare with.
+        """
+        self._count("audits_begun")
+        usage = usage_of(response) if response.result else None
+        with self._lock:
+            self._spent += self._price(usage, key.identity) or 0
+        payload = pack(response, key)
+        comparing = self.desk.comparing
+        if payload is None or comparing is None or look.payload is None or look.hit is None:
+            return
+        given, answer = answer_text(look.payload), answer_text(payload)
+        if given is None or answer is None:
+            return
+        if look.hit.how == "exact":
+            comparing.twins(key.text, given, answer)
+        elif look.verdict is not None:
+            comparing.audited(key.text, look.verdict, given, answer, lambda: self._put_right(key, payload, response))
+
+    def watched(self, key: CacheKey, look: Look, response: ModelResponse[Any]) -> None:
+        """Learn from the model's answer where one from the cache was only considered, as in shadow mode."""
+        verdict = look.verdict
+        if verdict is not None and verdict.serve:
+            look = replace(look, verdict=replace(verdict, audit_rate=1.0, audit=True))
+        self.audited(key, look, response)
+
+    def _put_right(self, key: CacheKey, payload: str, response: ModelResponse[Any]) -> None:
+        self._keep(key, payload, response, source="audit")
+
+    def feedback(self, hit: Hit | AIMessage | str, *, correct: bool) -> bool:
+        """Tell the cache whether an answer that it gave was right; whether it still knew of that hit.
+
+        A wrong answer by meaning is not given to that question again, a wrong answer to the very question is removed;
+        and both count as wrong answers.
+
+        Args:
+            hit: The hit, its id, or the message that was given.
+            correct: Whether the answer was right.
+
+        Raises:
+            ConfigurationError: `hit` is none of these, or `correct` no bool.
+        """
+        if not isinstance(correct, bool):
+            raise ConfigurationError("correct", correct, "use True or False")
+        name = _hit_id(hit)
+        given = self._given.get(name)
+        if given is None:
+            return False
+        desk = self.desk
+        if given.verdict is not None and desk.learned is not None:
+            desk.learned.told(given.verdict, correct=correct)
+        if not correct and given.how == "exact":
+            desk.store.remove([given.entry])
+        elif not correct:
+            desk.turned_down.add(given.scope, given.exact)
         return True
 
     # --- the whole ---------------------------------------------------------------------------------------------------
@@ -234,64 +409,111 @@ class SemanticCache:
         """How many answers were removed: all, or those of one tenant, of one user, or that came from one tool."""
         owner = digest(owner_of(tenant=tenant, user=user)) if tenant is not None or user is not None else None
         if tool is not None:
-            return self.store_in_use.remove_tagged(f"tool:{tool}", owner)
-        return self.store_in_use.clear(owner)
+            return self.desk.store.remove_tagged(f"tool:{tool}", owner)
+        return self.desk.store.clear(owner)
+
+    def invalidate(
+        self,
+        *,
+        tag: str | None = None,
+        scope: str | None = None,
+        tenant: str | None = None,
+        user: str | None = None,
+        older_than: timedelta | None = None,
+    ) -> int:
+        """How many answers were removed: those that fit all that is given.
+
+        Args:
+            tag: "tool:name" for answers that used a tool.
+            scope: The digest of a scope, as `CacheKey.scope` has it.
+            tenant: Whose.
+            user: Whose.
+            older_than: Since they were stored.
+
+        Raises:
+            ConfigurationError: Nothing is given; to remove everything use `clear`.
+        """
+        return self.catalog.invalidate(
+            tag=tag, scope=scope, tenant=tenant, user=user, older_than=older_than, kind="agent"
+        )
+
+    @property
+    def catalog(self) -> Catalog:
+        """The stored answers, to be listed, shown and removed one by one."""
+        desk = self.desk
+        return Catalog(desk.store.database, clock=self._clock)
+
+    def export(self, target: str | Path | IO[str], *, vectors: bool = False) -> int:
+        """How many answers were written to `target`, as JSON Lines; with their vectors if that is wanted."""
+        return export(self.desk.store.database, target, vectors=vectors)
+
+    def import_(self, source: str | Path | IO[str]) -> Imported:
+        """What became of the rows of an export. Bad rows are named by line, and the others are stored."""
+        return import_(self.desk.store.database, source, embeddings=self._resources.embeddings())
+
+    def warm_up(self, rows: Iterable[Mapping[str, Any]], *, like: Like) -> WarmUp:
+        """What became of `rows` of a log with `question` and `answer`, stored as if the model had just answered.
+
+        `like`: what will ask later: a wrapped model, or a `ModelRequest` with what an agent is made of.
+
+        Raises:
+            ConfigurationError: `like` is nothing that a scope can be taken from.
+        """
+        return warm_up(self, rows, like=like)
 
     def stats(self) -> dict[str, Any]:
-        """Counts of this process, and `entries`: how many answers the database holds, whoever stored them."""
+        """Counts of this process, `entries` of the database, and with `max_error` what is known of the error.
+
+        `hit_rate` is of all requests that were looked for. `saved_usd` is what the given answers had cost the first
+        time, `audit_usd` what audits cost, both `None` without known prices; `net_usd` is their difference.
+        """
         with self._lock:
             counts = dict(self._counts)
-        names = ("exact_hits", "semantic_hits", "misses", "bypasses", "errors", "stored", "not_stored")
-        told: dict[str, Any] = {name: counts.get(name, 0) for name in names}
+            saved, spent = self._saved, self._spent
+        told: dict[str, Any] = {name: counts.get(name, 0) for name in _COUNTS}
         told["hits"] = told["exact_hits"] + told["semantic_hits"]
-        told["entries"] = self.store_in_use.entries.count()
-        return told
+        looked = told["hits"] + told["misses"]
+        told["hit_rate"] = told["hits"] / looked if looked else None
+        known = self._pricing is not None
+        told["saved_usd"] = saved if known else None
+        told["audit_usd"] = spent if known else None
+        told["net_usd"] = saved - spent if known else None
+        return told | self.desk.stats()
 
     def bypassed(self) -> None:
         """Count a request that was left alone."""
         self._count("bypasses")
 
+    def settle(self, timeout_seconds: float = 30.0) -> bool:
+        """Whether all that is being learned in the background was done within this time."""
+        return self._desk is None or self._desk.settle(timeout_seconds)
+
     def close(self) -> None:
         """Write down what is pending; close the database if the cache opened it itself."""
-        if self._store is not None:
-            self._store.flush()
+        if self._desk is not None:
+            self._desk.close()
         self._resources.close()
 
     @property
-    def store_in_use(self) -> AnswerStore:
+    def desk(self) -> AnswerDesk:
         """Where the answers are; opened at the first use."""
         with self._lock:
-            if self._store is None:
-                self._store = self.open_store("agent")
-            return self._store
+            if self._desk is None:
+                self._desk = self.open_desk("agent")
+            return self._desk
 
-    def open_store(self, kind: str) -> AnswerStore:
-        """A store for another kind of answers, with the settings and resources of this cache."""
-        return AnswerStore(
-            self._resources.database(self._clock),
-            self._resources.embeddings(),
-            kind=kind,
-            decider=Threshold(self.threshold),
-            max_entries=self.max_entries,
-            max_scopes=self._max_scopes,
-            clock=self._clock,
-        )
+    def open_desk(self, kind: str) -> AnswerDesk:
+        """A desk for another kind of answers, with the settings and resources of this cache."""
+        return AnswerDesk(kind, self.settings, self._resources, clock=self._clock)
 
-    def _count(self, name: str) -> None:
+    def _price(self, usage: UsageMetadata | None, identity: ModelIdentity) -> Decimal | None:
+        if self._pricing is None or usage is None or identity.name is None:
+            return None
+        return self._pricing.cost(usage, identity.name, identity.provider)
+
+    def _count(self, name: str, by: int = 1) -> None:
         with self._lock:
-            self._counts[name] += 1
-
-
-def check_settings(*, threshold: float, ttl_seconds: float | None, max_entries: int, max_scopes: int) -> None:
-    """Raises `ConfigurationError` for settings that cannot work."""
-    number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
-    if not number or not 0 < threshold <= 1:
-        raise ConfigurationError("threshold", threshold, "use a cosine similarity in (0, 1], such as 0.93")
-    if ttl_seconds is not None and not ttl_seconds > 0:
-        raise ConfigurationError("ttl_seconds", ttl_seconds, "use a number of seconds above 0, or None for no limit")
-    for name, value in (("max_entries", max_entries), ("max_scopes", max_scopes)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigurationError(name, value, "use a whole number of at least 1")
+            self._counts[name] += by
 
 
 def _told(spent: str | None) -> tuple[UsageMetadata | None, ModelIdentity]:
@@ -299,35 +521,12 @@ def _told(spent: str | None) -> tuple[UsageMetadata | None, ModelIdentity]:
     return told.get("usage"), ModelIdentity(told.get("provider"), told.get("name"))
 
 
-class Resources:
-    """The embedder and the database of a cache: given, attached later, or made at the first use."""
-
-    def __init__(self, embeddings: Embeddings | str | None, database: Database | str | Path | None) -> None:
-        if embeddings is not None and not isinstance(embeddings, (Embeddings, str)):
-            raise ConfigurationError("embeddings", embeddings, "pass a LangChain Embeddings, a model name or a folder")
-        if database is not None and not isinstance(database, (Database, str, Path)):
-            raise ConfigurationError("database", database, "pass a Database, a path or a URL")
-        self._embeddings = embeddings
-        self._database = database
-        self._opened: Database | None = None
-        self._lock = threading.Lock()
-
-    def attach(self, *, database: Database | None, embeddings: MemoEmbeddings | None) -> None:
-        self._database = database if self._database is None else self._database
-        self._embeddings = embeddings if self._embeddings is None else self._embeddings
-
-    def embeddings(self) -> MemoEmbeddings:
-        with self._lock:
-            if not isinstance(self._embeddings, MemoEmbeddings):
-                self._embeddings = MemoEmbeddings(self._embeddings)
-            return self._embeddings
-
-    def database(self, clock: Callable[[], float]) -> Database:
-        with self._lock:
-            if not isinstance(self._database, Database):
-                self._database = self._opened = Database(self._database, clock=clock)
-            return self._database
-
-    def close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
+def _hit_id(hit: Any) -> str:
+    if isinstance(hit, Hit):
+        return hit.id
+    if isinstance(hit, AIMessage):
+        note = hit.response_metadata.get("tokopt")
+        return str(note.get("id", "")) if isinstance(note, dict) else ""
+    if not isinstance(hit, str):
+        raise ConfigurationError("hit", hit, "pass a Hit, its id, or the message that the cache gave")
+    return hit
