@@ -70,15 +70,17 @@ class Facts:
     def get(self, key: int) -> Fact | None:
         """The fact with this id, `None` if there is none. May be called while another thread writes."""
         slot = self._slots.get(key)
-        if slot is None:
-            return None
-        found = Fact(key, self._texts[slot], self._revisions[slot], self._expiries[slot], self._answers[slot])
-        # The slot may have been given to another meanwhile.
-        return found if self._slots.get(key) == slot else None
+        while slot is not None:
+            found = Fact(key, self._texts[slot], self._revisions[slot], self._expiries[slot], self._answers[slot])
+            before, slot = slot, self._slots.get(key)
+            if slot == before:
+                return found
+            # The slot may have been given to another meanwhile.
+        return None
 
     def put(self, fact: Fact) -> None:
-        """Note a fact; one with the same id is replaced."""
-        self.drop([fact.id])
+        """Note a fact; one with the same id is replaced: whoever reads it meanwhile finds the one or the other."""
+        before = self._slots.get(fact.id)
         if self._free:
             slot = self._free.pop()
             self._texts[slot] = fact.text
@@ -92,14 +94,19 @@ class Facts:
             self._answers.append(fact.answer)
             self._expiries.append(fact.expires_at)
         self._slots[fact.id] = slot
+        if before is not None:
+            self._release(before)
 
     def drop(self, keys: Iterable[int]) -> None:
         """Forget these ids, where they are known."""
         for key in keys:
             slot = self._slots.pop(key, None)
             if slot is not None:
-                self._texts[slot] = ""
-                self._free.append(slot)
+                self._release(slot)
+
+    def _release(self, slot: int) -> None:
+        self._texts[slot] = ""
+        self._free.append(slot)
 
 
 def _written(numbers: Any) -> str:

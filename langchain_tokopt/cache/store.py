@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from langchain_tokopt.cache.choosing import Choosing
 from langchain_tokopt.cache.chores import Chores
 from langchain_tokopt.cache.cleanup import Cleaned
-from langchain_tokopt.cache.decision import Decider, Neighbour, Verdict
+from langchain_tokopt.cache.decision import Decider, Verdict
 from langchain_tokopt.cache.entries import Entries, Entry, NewEntry, ScopeState, Source
 from langchain_tokopt.cache.eviction import Eviction, Limits
 from langchain_tokopt.cache.expiry import check_jitter, expires_at
@@ -29,7 +29,6 @@ from langchain_tokopt.cache.groups import Groups
 from langchain_tokopt.cache.neighbourhoods import Neighbourhood, draw
 from langchain_tokopt.cache.reembed import Reembedding
 from langchain_tokopt.cache.removal import Removal
-from langchain_tokopt.cache.replica import Replica
 from langchain_tokopt.cache.snapshots import Snapshots
 from langchain_tokopt.cache.upkeep import Upkeep
 from langchain_tokopt.cache.uses import Uses
@@ -37,14 +36,13 @@ from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import ConfigurationError, MissingDependencyError
 from langchain_tokopt.forks import follow_forks
-from langchain_tokopt.weighted_memo import WeightedMemo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 log = logging.getLogger("langchain_tokopt")
 
-_PAYLOAD_CHARACTERS = 4_000_000  # of hot answers kept in memory
+_SHOWN = 2_000  # characters that are kept of a question that is only ever shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +59,6 @@ class Found:
     reason: str | None = None
     verdict: Verdict | None = None
     vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
-
-
-class _RemovedError(Exception):
-    """A neighbour was removed after it was found."""
 
 
 class AnswerStore:
@@ -144,7 +138,7 @@ class AnswerStore:
 
     def _start_anew(self) -> None:
         self._follower = Follower(self.entries, self._snapshots, self._chores, max_scopes=self._max_scopes)
-        self._hot: WeightedMemo[Entry] = WeightedMemo(weight_limit=_PAYLOAD_CHARACTERS)
+        self._choosing = Choosing(self.entries, self._decider, neighbours=self._neighbours)
         self._lock = threading.Lock()
         self._uses = Uses(self.entries, self._chores)
 
@@ -210,54 +204,13 @@ class AnswerStore:
         if vector is None:
             return Found(reason="no embedder")
         replica = self._follower.replica(scope, state, self._embeddings.name, len(vector))
-        verdict = self._decided(replica, question, vector, now)
-        entry = self._given(verdict)
+        verdict, entry = self._choosing.choose(replica, question, vector, now)
         if entry is not None and verdict.neighbour is not None:
             self._uses.note(entry.id, now)
             similarity = verdict.neighbour.similarity
             return Found(entry=entry, how="semantic", similarity=similarity, verdict=verdict, vector=vector)
         best = verdict.near[0].similarity if verdict.near else None
-        if verdict.serve:
-            verdict = replace(verdict, serve=False, audit=False, reason="removed in the meantime")
         return Found(similarity=best, reason=verdict.reason, verdict=verdict, vector=vector)
-
-    def _decided(self, replica: Replica, question: str, vector: NDArray[np.float32], now: float) -> Verdict:
-        near = replica.nearest(vector, self._neighbours, now)
-        while True:
-            try:
-                verdict = self._decider.decide(question, vector, near, partial(_vectors, replica, near))
-            except _RemovedError as gone:
-                near = [neighbour for neighbour in near if neighbour.id != gone.args[0]]
-            else:
-                return replace(verdict, near=tuple(near))
-
-    def _given(self, verdict: Verdict) -> Entry | None:
-        """The entry that is served, `None` if none is."""
-        chosen = verdict.neighbour
-        if chosen is None or not verdict.serve:
-            return None
-        entry = None
-        try:
-            entry = self._read(chosen.id, chosen.revision)
-        finally:
-            if entry is None:
-                self.withdraw(verdict)
-        return entry
-
-    def withdraw(self, verdict: Verdict) -> None:
-        """Tell the decider that what it let be given was not given."""
-        withdrawn = getattr(self._decider, "withdrawn", None)
-        if withdrawn is not None:
-            withdrawn(verdict)
-
-    def _read(self, entry_id: int, revision: int) -> Entry | None:
-        """The entry at this revision. One from memory is as good: any change would have made a new revision."""
-        hot = self._hot.get((entry_id, revision))
-        if hot is None:
-            hot = self.entries.read(entry_id, revision)
-            if hot is not None:
-                self._hot.put((entry_id, revision), hot, weight=len(hot.payload))
-        return hot
 
     def preload(self, scope: str, answers: Iterable[int]) -> set[int]:
         """Which of these answers, by the numbers of their groups, are in memory from now on; their scope's index is.
@@ -266,7 +219,7 @@ class AnswerStore:
         """
         loaded = set()
         for answer, entry in self.entries.of_answers(scope, answers):
-            self._hot.put((entry.id, entry.revision), entry, weight=len(entry.payload))
+            self._choosing.remember(entry)
             loaded.add(answer)
         if loaded and self._embeddings.loaded:
             with self.database.read() as connection:
@@ -306,7 +259,7 @@ class AnswerStore:
     ) -> int | None:
         """The id under which an answer was stored, `None` if it is too big. One to the same text is replaced.
 
-        The question is compared by meaning if it is `semantic`; for any other its text is only shown.
+        The question is compared by meaning if it is `semantic`; of any other the text is only shown, as it begins.
 
         `answer`: the number of the group of entries that hold the same answer (`Neighbour.answer`), `None` for an
         answer of its own.
@@ -317,8 +270,7 @@ class AnswerStore:
             scope=scope,
             owner=owner,
             exact=exact,
-            # PostgreSQL takes neither NUL nor lone surrogates.
-            question=question.replace("\x00", " ").encode("utf-8", "replace").decode(),
+            question=_storable(question if semantic else question[:_SHOWN]),
             payload=payload,
             vector=vector.astype("<f4").tobytes() if vector is not None else None,
             embedder=self._embeddings.name if vector is not None else None,
@@ -382,7 +334,7 @@ class AnswerStore:
 
     def clear(self, owner: str | None = None) -> int:
         self._follower.forget()
-        self._hot.clear()
+        self._choosing.forget()
         removed = self.removal.clear(owner)
         self._snapshots.sweep()
         return removed
@@ -404,8 +356,6 @@ class AnswerStore:
         self._start_anew()
 
 
-def _vectors(replica: Replica, near: Sequence[Neighbour]) -> NDArray[np.float32]:
-    try:
-        return replica.vectors([neighbour.id for neighbour in near])
-    except KeyError as error:
-        raise _RemovedError(*error.args) from None
+def _storable(text: str) -> str:
+    """The text without what PostgreSQL does not take: NUL and lone surrogates."""
+    return text.replace("\x00", " ").encode("utf-8", "replace").decode()

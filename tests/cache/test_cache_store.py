@@ -146,6 +146,16 @@ def test_the_text_of_every_question_is_kept(store: AnswerStore, database: Databa
         assert [tuple(row) for row in rows] == [("nul   and ? \U0001f600", not semantic, not semantic)]
 
 
+def test_a_long_question_that_is_not_compared_is_shown_as_it_begins(store: AnswerStore, database: Database) -> None:
+    for semantic in (True, False):
+        keep(store, f"{semantic} {3_000 * 'x'}", semantic=semantic, payload="{}")
+        assert find(store, f"{semantic} {3_000 * 'x'}").how == "exact"
+        assert find(store, f"{semantic} {3_000 * 'x'}y", exact_only="long").how == "miss"
+    with database.read() as connection:
+        lengths = connection.execute(text("SELECT LENGTH(question) FROM tokopt_cache_entries ORDER BY id")).scalars()
+        assert list(lengths) == [3_005, 2_000]
+
+
 def test_scopes_never_see_each_other(store: AnswerStore) -> None:
     keep(store, "how do I pay", scope="a")
     for question in ("how do I pay", "how can I pay"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import threading
 from typing import Any
 
 import pytest
@@ -35,6 +37,31 @@ def test_room_of_the_forgotten_is_used_again() -> None:
     facts.put(fact(21))
     assert sorted(facts.ids()) == [0, 1, 2, 5, 6, 7, 8, 9, 20, 21]
     assert len(facts._texts) == 10
+
+
+def test_a_fact_that_is_replaced_is_there_at_every_moment() -> None:
+    facts = Facts()
+    for key in range(3):
+        facts.put(fact(key, "0", revision=0))
+    done = threading.Event()
+
+    def write() -> None:
+        for n in range(20_000):
+            facts.put(fact(n % 3, str(n), revision=n))
+        done.set()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    writer = threading.Thread(target=write)
+    writer.start()
+    wrong = []
+    while not done.is_set():
+        found = facts.get(1)
+        if found is None or found.text != str(found.revision):
+            wrong.append(found)
+    writer.join()
+    sys.setswitchinterval(interval)
+    assert wrong == []
 
 
 def test_an_expiry_that_is_not_set_never_comes() -> None:
