@@ -75,11 +75,11 @@ def propose(
     nearest = float(similarities[mine].max())
     others = similarities[~mine]
     centres = (member == np.arange(len(distinct))[:, None]).astype(np.float32) @ vectors
-    towards = centres @ vector / np.maximum(np.sqrt(np.einsum("ij,ij->i", centres, centres)), 1e-9)
+    towards = np.einsum("ij,j->i", centres, vector) / np.maximum(np.sqrt(np.einsum("ij,ij->i", centres, centres)), 1e-9)
     elsewhere = np.delete(towards, chosen)
     geometry = (
         nearest,
-        -math.log(1.02 - nearest),
+        -math.log(max(1.02 - nearest, 0.02)),  # a compressed vector may be nearer than 1
         nearest - (float(others.max()) if len(others) else 0.0),
         float(votes[chosen]) / total if total > 0 else 0.0,
         float(mine.mean()),

@@ -21,6 +21,7 @@ from langchain_tokopt.cache.decision.steering import Sums
 from langchain_tokopt.cache.decision.verdict import Neighbour, Verdict
 from langchain_tokopt.cache.reading import Prepared, prepare
 from langchain_tokopt.errors import ConfigurationError
+from langchain_tokopt.forks import follow_forks
 from langchain_tokopt.memo import Memo
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _AUDITS_HALVE: Final = 1_000  # requests
 _LEAST_AUDITED: Final = 0.3  # of the usual rate: for the answers of which the decision is surest
 _RECENT: Final = 2_000  # proposals that the limit is set by
 _REMEMBERED_AUDITS: Final = 500  # of the latest audits the correction is made from
+_RETRY: Final = 50.0  # requests
 _QUESTIONS: Final = 4_096  # prepared questions that are kept
 
 
@@ -46,6 +48,9 @@ class _Policy:
     noise: steering.Noise
     limit: float = 0.0
     mean_root: float = 0.1  # mean square root of the risk of what is served
+
+    def risk(self, features: NDArray[np.float64]) -> float:
+        return float(self.noise.true_share(self.scorer.risk(features[None, :]))[0])
 
 
 class Learned:
@@ -100,9 +105,12 @@ class Learned:
         self._new_labels: list[Label] = []
         self._new = Sums()
         self._recent: deque[tuple[NDArray[np.float64] | None, float]] = deque(maxlen=_RECENT)
+        self._begun = False
         self._next_lesson = 0.0
         self._next_rehearsal = 500.0
         self._lessons = 0
+        self._logged = False
+        follow_forks(self)
 
     # --- deciding ----------------------------------------------------------------------------------------------------
 
@@ -113,19 +121,22 @@ class Learned:
         near: Sequence[Neighbour],
         vectors: Callable[[], NDArray[np.float32]],
     ) -> Verdict:
+        if not self._begun:  # what was learned before is here at once: the record may need to know of the embedder
+            self._begun = True
+            self._ask_for_lesson(at_once=True)
         if not near:
             return Verdict(reason="nothing stored")
-        if near[0].similarity < _NEAR_ENOUGH:
-            return Verdict(neighbour=None, reason="nothing similar")
-        proposal = propose(self._read(question), vector, near, vectors(), self._read)
+        if not near[0].similarity >= _NEAR_ENOUGH:
+            return Verdict(reason="nothing similar", near=tuple(near))
+        proposal = propose(self.read_question(question), vector, near, vectors(), self.read_question)
         policy = self._policy
-        risk = float(policy.noise.true_share(policy.scorer.risk(proposal.features[None, :]))[0])
+        risk = policy.risk(proposal.features)
         reason = None
         if proposal.forbidden is not None:
             reason = f"the nearest question differs in {proposal.forbidden}"
         elif policy.limit <= 0.0:
             reason = "not enough is known yet"
-        elif risk > policy.limit:
+        elif not risk <= policy.limit:  # so that nothing is served when it is no number
             reason = "the risk of a wrong answer is too high"
         else:
             rate = self._rate(risk, policy)
@@ -147,9 +158,15 @@ class Learned:
             risk=risk,
             features=proposal.features,
             reason=reason,
+            near=tuple(near),
         )
 
-    def _read(self, question: str) -> Prepared:
+    def risk(self, features: NDArray[np.float64]) -> float:
+        """Estimated probability that an answer with these features, `[f]`, is wrong."""
+        return self._policy.risk(features)
+
+    def read_question(self, question: str) -> Prepared:
+        """The question, read once."""
         known = self._prepared.get(question)
         if known is None:
             known = prepare(question)
@@ -168,11 +185,7 @@ class Learned:
         """Count a request, whatever comes of it."""
         with self._lock:
             self._new = replace(self._new, requests=self._new.requests + 1)
-            due = self._known.requests + self._new.requests >= self._next_lesson
-            if due:
-                self._next_lesson = math.inf
-        if due:
-            self._background("learning what may be served", self.learn)
+        self._ask_for_lesson()
 
     def compared(self, verdict: Verdict, *, same: bool) -> None:
         """Take in what a comparison of the proposed answer with the model's said: after a miss, or in an audit."""
@@ -193,6 +206,15 @@ class Learned:
                 weight=self._new.weight + weight,
                 weight_squared=self._new.weight_squared + weight * weight,
                 weight_wrong=self._new.weight_wrong + weight * (not same),
+            )
+
+    def withdrawn(self, verdict: Verdict) -> None:
+        """Take back an answer that was to be given and was not, as if it had not been decided."""
+        with self._lock:
+            self._new = replace(
+                self._new,
+                served=self._new.served - 1,
+                pending_risk=self._new.pending_risk - (verdict.risk or 0.0),
             )
 
     def told(self, verdict: Verdict, *, correct: bool) -> None:
@@ -226,55 +248,83 @@ class Learned:
 
     # --- learning ----------------------------------------------------------------------------------------------------
 
-    def learn(self) -> None:
-        """Fit the regression and set the limit anew; share what is new with other processes, and take over theirs."""
-        with self._learning:
-            self._share()
-            sums = self._known
-            if self._rehearse is not None and sums.requests >= self._next_rehearsal:
-                self._next_rehearsal = sums.requests + max(500.0, sums.requests / 8)
-                self._rehearsed = list(self._rehearse())
-            labels = [*self._labels, *self._rehearsed]
-            enough = len(labels) >= _FEWEST_LABELS and len({label.same for label in labels}) == 2
-            if enough and sums.requests >= self.warm_up:
-                self._set_policy(labels, sums)
-            with self._lock:
-                first = not self._lessons and not enough
-                self._next_lesson = sums.requests + (25.0 if first else max(50.0, sums.requests / 40))
-                self._next_lesson = max(self._next_lesson, float(self.warm_up))
+    def _ask_for_lesson(self, *, at_once: bool = False) -> None:
+        with self._lock:
+            requests = self._known.requests + self._new.requests
+            if not at_once and requests < self._next_lesson:
+                return
+            self._next_lesson = requests + _RETRY  # until the lesson is over; some are never held, or fail
+        try:
+            self._background("learning what may be served", self.learn)
+        except Exception as error:
+            if not self._logged:
+                self._logged = True
+                log.warning("the cache could not learn what may be served: %s: %s", type(error).__name__, error)
 
-    def _set_policy(self, labels: list[Label], sums: Sums) -> None:
+    def learn(self) -> None:
+        """Fit the regression and set the limit anew; share what is new with other processes, and take over theirs.
+
+        When the record fails, the lesson is held with what is known here before the error is raised.
+        """
+        with self._learning:
+            try:
+                self._share()
+            finally:
+                self._study()
+
+    def _study(self) -> None:
+        sums = self.sums
+        later = sums.requests + max(500.0, sums.requests / 8)
+        due = sums.requests >= self._next_rehearsal
+        self._next_rehearsal = later if due else min(later, self._next_rehearsal)  # the count may have been halved
+        if self._rehearse is not None and due:
+            self._rehearsed = list(self._rehearse())
+        live = self._live()
+        labels = [*live, *self._rehearsed]
+        enough = len(labels) >= _FEWEST_LABELS and any(label.same for label in labels)
+        if enough and sums.requests >= self.warm_up:
+            self._set_policy(labels, live, sums)
+        with self._lock:
+            first = not self._lessons and not enough
+            self._next_lesson = sums.requests + (25.0 if first else max(50.0, sums.requests / 40))
+            self._next_lesson = max(self._next_lesson, float(self.warm_up))
+
+    def _live(self) -> list[Label]:
+        """The labels of what was really asked, oldest first."""
+        with self._lock:
+            return [*self._labels, *self._new_labels][-KEPT:]
+
+    def _set_policy(self, labels: list[Label], live: list[Label], sums: Sums) -> None:
         features = np.stack([label.features for label in labels])
         same = np.array([float(label.same) for label in labels])
         before = self._policy
-        scorer = fit(features, same, live=len(self._labels), start=before.scorer if self._lessons else None)
+        scorer = fit(features, same, live=len(live), start=before.scorer if self._lessons else None)
         noise = steering.noise(sums)
         with self._lock:
-            recent = list(self._recent) or [(label.features, label.weight) for label in labels[-_RECENT:]]
+            room = _RECENT - len(self._recent)
+            if not self._lessons and room > 0:
+                # Labels that are not of this process's own proposals: after a restart they stand for what is asked.
+                older = live[: max(0, len(live) - len(self._recent))][-room:]
+                self._recent.extendleft((label.features, label.weight) for label in reversed(older))
+            recent = list(self._recent)
         possible = [(row, weight) for row, weight in recent if row is not None]  # the others are never served
         if not possible:
             return
         risks = noise.true_share(scorer.risk(np.stack([row for row, _ in possible])))
         weights = np.array([weight for _, weight in possible])
-        factor = self._correction(noise).upper
+        factor = _correction(live, noise).upper
         target = steering.limit(
             risks,
             weights,
-            share=sums.proposals / max(1.0, sums.requests) * len(possible) / len(recent),
+            share=sums.proposals / max(1.0, sums.requests) * float(weights.sum()) / sum(weight for _, weight in recent),
             factor=factor,
-            afford=steering.affordable(sums, self.max_error, factor),
+            afford=steering.affordable(sums, self.max_error, factor, noise),
             max_error=self.max_error,
         )
         limit = target if before.limit <= 0.0 else 0.5 * (before.limit + target)
         served = risks[risks <= limit]
         self._policy = _Policy(scorer, noise, limit, float(np.sqrt(served).mean()) if len(served) else 0.1)
         self._lessons += 1
-
-    def _correction(self, noise: steering.Noise) -> steering.Correction:
-        audits = [label for label in self._labels if label.risk is not None][-_REMEMBERED_AUDITS:]
-        wrong = sum(not label.same for label in audits)
-        true = float(noise.true_share(np.array([wrong / len(audits)]))[0]) * len(audits) if audits else 0.0
-        return steering.correction(sum(label.risk or 0.0 for label in audits), true)
 
     def _share(self) -> None:
         """Write what is new to the record and read what others wrote; on failure all is kept for the next time."""
@@ -287,7 +337,7 @@ class Learned:
                 self._record.add(labels, sums)
         except BaseException:
             with self._lock:
-                self._new_labels[:0] = labels
+                self._new_labels = [*labels, *self._new_labels][-KEPT:]
                 self._new = self._new + sums
                 self._known = self._known + _negative(sums)
             raise
@@ -300,6 +350,19 @@ class Learned:
         """Write down what is new."""
         with self._learning:
             self._share()
+
+    # --- forks -------------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Nothing to do: the lock is held for moments only, and the child makes new ones."""
+
+    def after_fork_in_parent(self) -> None: ...
+
+    def after_fork_in_child(self) -> None:
+        """What is not written down yet is the parent's to write."""
+        self._lock, self._learning = threading.Lock(), threading.Lock()
+        self._new_labels, self._new = [], Sums()
+        self._lot.seed()
 
     # --- telling -----------------------------------------------------------------------------------------------------
 
@@ -318,7 +381,9 @@ class Learned:
         """What is known of the error: audited (`audited_error`, with its interval) and estimated, and at what cost."""
         sums = self.sums
         audited = steering.audited_error(sums)
-        correction = self._correction(self._policy.noise)
+        noise = self._policy.noise
+        live = self._live()
+        correction = _correction(live, noise)
         requests = max(1.0, sums.requests)
         return {
             "requests": sums.requests,
@@ -326,24 +391,31 @@ class Learned:
             "audited_error": audited.value,
             "audited_error_low": audited.low,
             "audited_error_high": audited.high,
-            "estimated_error": steering.wrong_so_far(sums, correction.mean) / requests,
-            "estimated_error_high": steering.wrong_so_far(sums, correction.upper) / requests,
+            "estimated_error": steering.wrong_so_far(sums, correction.mean, noise) / requests,
+            "estimated_error_high": steering.wrong_so_far(sums, correction.upper, noise) / requests,
             "audits": sums.audits,
             "audit_share": sums.audits / requests,
             "risk_limit": self.limit,
-            "labels": len(self._labels),
-            "judge_errors": {"apart": self._policy.noise.apart, "alike": self._policy.noise.alike},
+            "labels": len(live),
+            "judge_errors": {"apart": noise.apart, "alike": noise.alike},
         }
 
 
-def check_settings(*, max_error: Any, audit_rate: Any, warm_up: Any) -> None:
+def check_settings(*, max_error: Any, audit_rate: Any, warm_up: Any, warm_up_name: str = "warm_up") -> None:
     """Raises `ConfigurationError` for settings that cannot work."""
     if isinstance(max_error, bool) or not isinstance(max_error, (int, float)) or not 0 < max_error < 1:
         raise ConfigurationError("max_error", max_error, "use a share of wrong answers in (0, 1), such as 0.01")
     if isinstance(audit_rate, bool) or not isinstance(audit_rate, (int, float)) or not 0 < audit_rate <= 1:
         raise ConfigurationError("audit_rate", audit_rate, "use a share of the given answers in (0, 1], such as 0.03")
     if isinstance(warm_up, bool) or not isinstance(warm_up, int) or warm_up < 0:
-        raise ConfigurationError("warm_up", warm_up, "use a number of requests, 0 or more")
+        raise ConfigurationError(warm_up_name, warm_up, "use a number of requests, 0 or more")
+
+
+def _correction(live: Sequence[Label], noise: steering.Noise) -> steering.Correction:
+    audits = [label for label in live if label.risk is not None][-_REMEMBERED_AUDITS:]
+    wrong = sum(not label.same for label in audits)
+    true = float(noise.true_share(np.array([wrong / len(audits)]))[0]) * len(audits) if audits else 0.0
+    return steering.correction(sum(label.risk or 0.0 for label in audits), true)
 
 
 def _negative(sums: Sums) -> Sums:

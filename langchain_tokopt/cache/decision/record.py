@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -55,23 +56,27 @@ class Record(Protocol):
 
 
 class MemoryRecord:
-    """Keeps them in this process."""
+    """Keeps them in this process. Thread-safe."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._labels: list[Label] = []
         self._first = 0
         self._sums = Sums()
 
     def add(self, labels: Sequence[Label], sums: Sums) -> None:
-        self._labels.extend(labels)
-        over = len(self._labels) - KEPT
-        if over > 0:
-            del self._labels[:over]
-            self._first += over
-        self._sums = self._sums + sums
+        with self._lock:
+            self._labels.extend(labels)
+            over = len(self._labels) - KEPT
+            if over > 0:
+                del self._labels[:over]
+                self._first += over
+            total = self._sums + sums
+            self._sums = total.halved() if total.requests >= _MEMORY else total
 
     def read(self, after: int) -> tuple[int, list[Label], Sums]:
-        return self._first + len(self._labels), self._labels[max(0, after - self._first) :], self._sums
+        with self._lock:
+            return self._first + len(self._labels), self._labels[max(0, after - self._first) :], self._sums
 
 
 def _create_tables(connection: Connection) -> None:
@@ -118,7 +123,8 @@ class DatabaseRecord:
     Args:
         database: Any.
         book: Tells apart what must not be mixed: kinds of caches, embedders, judges.
-        width: How many features a label has; labels of another width (of another version) are left out.
+        width: How many features a label has; labels of another width (of another version) are left out, and so are
+            those that hold something else than numbers.
     """
 
     def __init__(self, database: Database, *, book: str, width: int) -> None:
@@ -139,12 +145,13 @@ class DatabaseRecord:
             for label in labels
         ]
         with self._database.write() as connection:
+            # The row of sums is locked first, also if nothing is added: so the labels of a book are numbered in the
+            # order in which they are committed, and nobody who reads those after a number misses one that came late.
+            connection.execute(_ADD_SUMS, {"book": self._book, **asdict(sums)})
+            connection.execute(_HALVE, {"book": self._book, "most": _MEMORY})
             if rows:
                 connection.execute(_ADD_LABEL, rows)
                 connection.execute(_TRIM, {"book": self._book, "kept": KEPT})
-            if sums:
-                connection.execute(_ADD_SUMS, {"book": self._book, **asdict(sums)})
-                connection.execute(_HALVE, {"book": self._book, "most": _MEMORY})
 
     def read(self, after: int) -> tuple[int, list[Label], Sums]:
         with self._database.read() as connection:
@@ -155,6 +162,6 @@ class DatabaseRecord:
 
     def _label(self, row: Any) -> Label | None:
         features = np.frombuffer(row[1], dtype="<f4").astype(np.float64)
-        if len(features) != self._width:
+        if len(features) != self._width or not np.isfinite(features).all():
             return None
         return Label(features, bool(row[2]), float(row[3]), None if row[4] is None else float(row[4]))

@@ -68,6 +68,10 @@ class Sums:
     def __add__(self, other: Sums) -> Sums:
         return Sums(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
+    def halved(self) -> Sums:
+        """Half of everything."""
+        return Sums(*(getattr(self, field.name) / 2 for field in fields(self)))
+
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in fields(self))
 
@@ -114,16 +118,20 @@ def correction(expected: float, wrong: float) -> Correction:
     return Correction(shape / rate, max(_LEAST_FACTOR, shape * cube**3 / rate))
 
 
-def wrong_so_far(sums: Sums, factor: float) -> float:
-    """How many wrong answers were given, as far as is known: those found, and the risk of the others."""
-    return sums.known_wrong + factor * sums.pending_risk
+def wrong_so_far(sums: Sums, factor: float, judge: Noise) -> float:
+    """How many wrong answers were given, as far as is known: those found, and the risk of the others.
+
+    A judge that calls right answers wrong finds some in every audit, however good the answers are; these are left out.
+    """
+    found = (sums.known_wrong - judge.apart * sums.audits) / (1.0 - judge.apart - judge.alike)
+    return max(0.0, found) + factor * sums.pending_risk
 
 
-def affordable(sums: Sums, max_error: float, factor: float) -> float:
+def affordable(sums: Sums, max_error: float, factor: float, judge: Noise) -> float:
     """The risk that a request may take on average over the next `HORIZON` requests, in [0, 1.5 max_error]."""
     allowed = max_error * (sums.requests + HORIZON)
     allowed -= _DEVIATIONS * math.sqrt(allowed)
-    spare = (allowed - wrong_so_far(sums, factor)) / HORIZON
+    spare = (allowed - wrong_so_far(sums, factor, judge)) / HORIZON
     return min(max(spare, 0.0), _STEEPEST * max_error)
 
 
@@ -136,9 +144,12 @@ def limit(risks: Floats, weights: Floats, *, share: float, factor: float, afford
     if not len(risks):
         return 0.0
     order = np.argsort(risks)
-    taken = np.cumsum((risks * weights)[order]) * (factor * share / float(weights.sum()))
+    rising = risks[order]
+    taken = np.cumsum(rising * weights[order]) * (factor * share / float(weights.sum()))
     place = int(np.searchsorted(taken, afford, side="right"))
-    return min(float(risks[order[place - 1]]), _RISKIEST * max_error / factor) if place else 0.0
+    if place < len(rising):  # those of equal risk are served all or none
+        place = int(np.searchsorted(rising, rising[place], side="left"))
+    return min(float(rising[place - 1]), _RISKIEST * max_error / factor) if place else 0.0
 
 
 # --- intervals -------------------------------------------------------------------------------------------------------
