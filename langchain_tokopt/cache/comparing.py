@@ -18,6 +18,7 @@ from langchain_tokopt.cache.decision import Neighbour, Verdict
 from langchain_tokopt.cache.decision.evidence import propose
 from langchain_tokopt.cache.decision.learned import Learned
 from langchain_tokopt.cache.decision.record import Label
+from langchain_tokopt.forks import follow_forks
 
 if TYPE_CHECKING:
     from langchain_tokopt.cache.chores import Chores
@@ -63,9 +64,13 @@ class Comparing:
         self._candidates = candidates
         self._lot = random.Random(seed)  # noqa: S311 - no secret
         self._numbers = np.random.default_rng(seed)
+        self.given_up = 0
+        self._start_anew()
+        follow_forks(self)
+
+    def _start_anew(self) -> None:
         self._waiting: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
-        self.given_up = 0
 
     # --- what is compared --------------------------------------------------------------------------------------------
 
@@ -112,12 +117,18 @@ class Comparing:
         self._chores.ask("comparing answers", self._work_off)
 
     def _work_off(self) -> None:
-        while self._chores.wanted:
+        try:
+            while self._chores.wanted and (work := self._next()) is not None:
+                work()
+        finally:  # one that fails does not keep the others from being made
             with self._lock:
-                if not self._waiting:
-                    return
-                work = self._waiting.popleft()
-            work()
+                left = bool(self._waiting)
+            if left:
+                self._chores.ask("comparing answers", self._work_off)
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._lock:
+            return self._waiting.popleft() if self._waiting else None
 
     def _after_a_miss(self, question: str, verdict: Verdict, entry: int, answer: str) -> None:
         candidates = _one_of_each(verdict)[: self._candidates]
@@ -179,6 +190,17 @@ class Comparing:
                     same = True
             labels.append(Label(proposal.features, same))
         return labels
+
+    # --- forks -------------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Nothing to do: the chores come to rest, and what waits is the parent's to compare."""
+
+    def after_fork_in_parent(self) -> None: ...
+
+    def after_fork_in_child(self) -> None:
+        """What is waiting would be learned twice."""
+        self._start_anew()
 
 
 def _one_of_each(verdict: Verdict) -> list[Neighbour]:

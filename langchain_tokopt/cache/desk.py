@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +25,12 @@ from langchain_tokopt.cache.turned_down import TurnedDown
 if TYPE_CHECKING:
     from langchain_tokopt.cache.entries import Source
 
+log = logging.getLogger("langchain_tokopt")
+
 _FIRST_TWINS: Final = 30  # exact hits that are audited often, until it is known how much two answers differ
 _TWIN_RATES: Final = (0.05, 0.002)
+_LAST_SECONDS: Final = 5.0  # that are given to what is being learned when the cache is closed
+_LAST_OPINIONS_SECONDS: Final = 1.0  # the same with a judge of the user's own, which may hang
 
 
 class Question(Protocol):
@@ -64,7 +69,7 @@ class AnswerDesk:
     def __init__(self, kind: str, settings: CacheSettings, resources: Resources, *, clock: Callable[[], float]) -> None:
         database = resources.database(clock)
         embeddings = resources.embeddings()
-        self.chores = Chores()
+        self.chores = chores = Chores()
         self.learned: Learned | None = None
         self.comparing: Comparing | None = None
         self.bench: Bench | None = None
@@ -108,6 +113,7 @@ class AnswerDesk:
                 find_judge(settings.judge, resources.embeddings),
                 timeout_seconds=settings.judge_timeout_seconds,
                 quick=not callable(settings.judge),
+                wanted=lambda: chores.wanted,
             )
             self.comparing = Comparing(
                 store=self.store,
@@ -204,12 +210,15 @@ class AnswerDesk:
         return told
 
     def close(self) -> None:
-        """Write down what is pending and end what is done in the background."""
-        self.chores.settle(5.0)
+        """Write down what is pending and end what is done in the background. What cannot be written is logged."""
+        self.chores.settle(_LAST_SECONDS if self.bench is None or self.bench.quick else _LAST_OPINIONS_SECONDS)
         self.chores.close()
-        if self.learned is not None:
-            self.learned.flush()
-        self.store.close()
+        for part in (self.learned.flush if self.learned is not None else None, self.store.close):
+            try:
+                if part is not None:
+                    part()
+            except Exception as error:  # the database may be gone, or read-only
+                log.warning("the cache could not write down its latest: %s: %s", type(error).__name__, error)
 
 
 class _LaterRecord:

@@ -7,6 +7,7 @@ message is compared by meaning, and only inside one scope.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,10 +36,14 @@ from langchain_tokopt.identity import ModelIdentity, model_identity
 if TYPE_CHECKING:
     from langchain.agents.middleware.types import ModelRequest
 
-_VERSION = 1  # of what goes into a scope: entries of another version are never found
+_VERSION = 2  # of what goes into a scope: entries of another version are never found
 _NOBODY = "who is calling cannot be seen here (async agents before Python 3.11): name user_id or tenant in the context"
 _BYTES_PER_TOKEN = 3.5  # UTF-8 bytes per WordPiece token, on the low side
 _RECALLED = 2  # earlier messages that are compared by meaning together with the question
+# Bytes of them, and at most so many times those of the question: under a longer context all questions look alike, which
+# is how serialised prompts come to be 1.000 similar.
+_RECALLED_BYTES = 150
+_RECALLED_SHARE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class CacheKey:
         text: What is compared by meaning: the last user text, stripped, after the latest earlier turns if those are
             to be compared, too.
         exact: Digest of the last user text, and of the earlier turns where these are compared by meaning.
+        place: Digest of the tenant and of what stands before any conversation: what `scope` is without the messages.
         exact_only: Why similar texts must not count, `None` if they may.
         serve: Whether an answer may be served; after a tool call an answer is only stored.
         tools: The tools that the turn has used, all declared cacheable.
@@ -71,6 +77,7 @@ class CacheKey:
     owner: str
     text: str
     exact: str
+    place: str = ""
     exact_only: str | None = None
     serve: bool = True
     tools: tuple[str, ...] = ()
@@ -94,6 +101,10 @@ class KeyRules:
     def __post_init__(self) -> None:
         if self.history not in ("exact", "ignore", "semantic"):
             raise ConfigurationError("history", self.history, 'use "exact", "ignore" or "semantic"')
+        most = self.semantic_max_tokens
+        if isinstance(most, bool) or not isinstance(most, int) or most < 0:
+            remedy = "use a whole number of tokens, such as the 256 that MiniLM reads; 0 for exact matches only"
+            raise ConfigurationError("semantic_max_tokens", most, remedy)
 
     def examine(self, request: ModelRequest[Any]) -> CacheKey | Bypass:
         """The key of a request, or why it has none."""
@@ -113,7 +124,8 @@ class KeyRules:
             return Bypass(_NOBODY if self.tenant is None else "the tenant function named no tenant")
         asked = Asked.of(turn, self.history, self.semantic_max_tokens)
         try:
-            scope = digest([_VERSION, owner, *_standing(request), conversation(asked.equal), turn.parts])
+            place = place_of(owner) + digest(_standing(request))[:_HALF]
+            scope = _scope(place, conversation(asked.equal), turn.parts)
             exact = asked.exact()
         except IncomparableError as error:
             return Bypass(f"a setting cannot be compared: {error}")
@@ -121,6 +133,7 @@ class KeyRules:
         return CacheKey(
             scope=scope,
             owner=digest(owner),
+            place=place,
             text=asked.text,
             exact=exact,
             exact_only=asked.exact_only,
@@ -171,6 +184,24 @@ def owner_of(*, tenant: str | None = None, user: str | None = None) -> str:
     if tenant is not None:
         return f"tenant:{tenant}"
     return f"user:{user}" if user is not None else ""
+
+
+_HALF = 32  # digits of a place that are the tenant's; as many are of the rest
+
+
+def place_of(owner: str) -> str:
+    """What all places of a tenant begin with. `owner`: as `owner_of` gives it."""
+    return digest(owner)[:_HALF]
+
+
+@functools.lru_cache(maxsize=1_024)
+def opening_scope(place: str) -> str:
+    """The scope, in this place, of questions in front of which nothing was said."""
+    return _scope(place, [], None)
+
+
+def _scope(place: str, earlier: list[Any], parts: Any) -> str:
+    return digest([_VERSION, place, earlier, parts])
 
 
 def _standing(request: ModelRequest[Any]) -> list[Any]:
@@ -298,19 +329,25 @@ class Asked:
         standing = [message for message in turn.earlier if message.type == "system"]
         if history == "ignore":
             return cls(turn.text, standing, (), None, turn.text)
-        if any(not isinstance(message.content, str) for message in spoken):
+        if not all(_is_text(message.content) for message in spoken):
             return cls(turn.text, turn.earlier, (), None, turn.text)  # pictures and files are not compared by meaning
-        before = "\n".join(message.text for message in spoken[-_RECALLED:])
-        # What was said last matters most, and the question must not be cut off by what came before it.
-        room = int(max_tokens * _BYTES_PER_TOKEN) - len(turn.text.encode("utf-8", "replace")) - 1
-        text = f"{before.encode('utf-8', 'replace')[-room:].decode('utf-8', 'ignore')}\n{turn.text}" if room > 0 else ""
-        return cls(text or turn.text, standing, spoken, None, turn.text)
+        before = "\n".join(message.text for message in spoken[-_RECALLED:]).encode("utf-8", "replace")
+        size = len(turn.text.encode("utf-8", "replace"))
+        recalled = before[-max(_RECALLED_BYTES, _RECALLED_SHARE * size) :]  # what was said last matters most
+        if size + 1 + len(recalled) > max_tokens * _BYTES_PER_TOKEN:
+            return cls(turn.text, turn.earlier, (), None, turn.text)  # the embedder would not read all of it
+        return cls(f"{recalled.decode('utf-8', 'ignore')}\n{turn.text}", standing, spoken, None, turn.text)
 
     def exact(self) -> str:
         """Digest of what the very same question has in common with this one."""
         if not self.recalled:
             return text_digest(self.question)
         return digest([self.question, conversation(self.recalled)])
+
+
+def _is_text(content: Any) -> bool:
+    seen = content_of(content)
+    return isinstance(seen, str) or all(block.get("type") == "text" for block in seen)
 
 
 def _too_long(text: str, max_tokens: int) -> bool:

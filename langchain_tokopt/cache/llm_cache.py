@@ -9,8 +9,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_core.load import dumps
@@ -19,7 +19,7 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_tokopt.cache.answers import UnreadableError, cleaned, json_safe, read, renewed, unfit, unfit_ending
-from langchain_tokopt.cache.comparing import answer_text
+from langchain_tokopt.cache.comparing import Comparing, answer_text
 from langchain_tokopt.cache.decision import Verdict
 from langchain_tokopt.cache.desk import AnswerDesk
 from langchain_tokopt.cache.fingerprint import conversation, digest
@@ -31,9 +31,6 @@ from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import CacheLookup, Mode, NullSink, ShadowSink, Sink, Who, who
 from langchain_tokopt.flow import in_thread
 from langchain_tokopt.memo import Memo
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("langchain_tokopt")
 
@@ -101,8 +98,8 @@ class SemanticLLMCache(BaseCache):
         told: Sink = sink if sink is not None else NullSink()
         self._sink: Sink = ShadowSink(told) if mode == "shadow" else told
         self._desk: AnswerDesk | None = None
-        # What was decided about a prompt that the model is being asked, until its answer comes.
-        self._asked: Memo[Verdict | None] = Memo(limit=_UNDER_WAY)
+        # What was found for a prompt that the model is being asked, until its answer comes.
+        self._asked: Memo[Found | None] = Memo(limit=_UNDER_WAY)
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._logged: set[str] = set()
@@ -120,12 +117,13 @@ class SemanticLLMCache(BaseCache):
             desk = self._desk_in_use()
             finding = desk.find(parsed)
             found = finding.found
-            if finding.audit and found.how == "semantic":
-                # There is no way to ask the model beside: the audited ones go to it instead, and are compared there.
-                found = Found(similarity=found.similarity, reason="audited", verdict=found.verdict)
-            if found.entry is None or found.how == "miss":
-                self._asked.put((parsed.scope, parsed.exact), found.verdict)
-                self._tell(found, None, started)
+            # There is no way to ask the model beside: audited ones go to it instead, and are compared with its answer.
+            audited = finding.audit and found.how == "semantic"
+            if audited or found.entry is None or self._mode == "shadow":
+                self._asked.put((parsed.scope, parsed.exact), found)
+            if audited or found.entry is None:
+                reason = "audited" if audited else found.reason
+                self._tell(Found(similarity=found.similarity, reason=reason), None, started)
                 return None
             try:
                 generations = _unpacked(found)
@@ -159,24 +157,32 @@ class SemanticLLMCache(BaseCache):
         desk = self._desk_in_use()
         payload = dumps([_packed(generation) for generation in return_val])
         step = (parsed.scope, parsed.exact)
-        verdict = self._asked.get(step)
+        found = self._asked.get(step) or Found()
         self._asked.put(step, None)
-        audited = verdict is not None and verdict.serve
         kept = desk.keep(
             parsed,
             payload,
             spent=json.dumps(_usage(return_val)),
             ttl_seconds=self.cache.settings.ttl_seconds,
             value_nano_usd=None,
-            verdict=verdict if not audited else None,
-            source="audit" if audited else "model",
+            verdict=found.verdict if found.entry is None else None,
+            source="model" if found.entry is None else "audit",
         )
-        if audited and verdict is not None and verdict.neighbour is not None and desk.comparing is not None:
-            given = desk.store.answer_texts([verdict.neighbour.id]).get(verdict.neighbour.id)
-            texts = [answer_text(text) if text is not None else None for text in (given, payload)]
-            if texts[0] is not None and texts[1] is not None:
-                desk.comparing.audited(parsed.text, verdict, texts[0], texts[1], lambda: None)
+        if found.entry is not None and desk.comparing is not None:
+            self._compare(desk.comparing, parsed.text, found.entry.payload, payload, found.verdict)
         return kept
+
+    def _compare(self, comparing: Comparing, question: str, stored: str, new: str, verdict: Verdict | None) -> None:
+        """Learn from the model's answer where a stored one was not given: it was audited, or only looked at."""
+        given, answer = answer_text(stored), answer_text(new)
+        if given is None or answer is None:
+            return
+        if verdict is None:
+            comparing.twins(question, given, answer)
+            return
+        if self._mode == "shadow":  # all are compared, not a sample
+            verdict = replace(verdict, audit_rate=1.0, audit=True)
+        comparing.audited(question, verdict, given, answer, lambda: None)
 
     def clear(self, **kwargs: Any) -> None:
         """Remove every answer of this cache."""
@@ -202,6 +208,10 @@ class SemanticLLMCache(BaseCache):
         told: dict[str, Any] = {name: counts.get(name, 0) for name in names}
         told["hits"] = told["exact_hits"] + told["semantic_hits"]
         return told | self._desk_in_use().stats()
+
+    def settle(self, timeout_seconds: float = 30.0) -> bool:
+        """Whether all that is being learned in the background was done within this time."""
+        return self._desk is None or self._desk.settle(timeout_seconds)
 
     def close(self) -> None:
         """Write down what is pending; close the database if the cache opened it itself."""

@@ -62,7 +62,7 @@ class CacheSettings:
         )
         check_judge(self.judge)
         check_seconds("judge_timeout_seconds", self.judge_timeout_seconds)
-        if self.eviction not in POLICIES:
+        if not isinstance(self.eviction, str) or self.eviction not in POLICIES:
             raise ConfigurationError("eviction", self.eviction, f"use one of {', '.join(get_args(Eviction))}")
         Limits(entries=self.max_entries, bytes=self.max_bytes)
         if self.ttl_seconds is not None:
@@ -73,6 +73,10 @@ class CacheSettings:
         for name in ("judge_candidates", "max_entry_bytes"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
+        if self.index_folder is not None and not isinstance(self.index_folder, (str, Path)):
+            raise ConfigurationError("index_folder", self.index_folder, "pass the path of a folder")
+        if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0):
+            raise ConfigurationError("seed", self.seed, "use a whole number of at least 0, or None for any")
         if self.on_embedder_change not in ("reembed", "refuse"):
             raise ConfigurationError("on_embedder_change", self.on_embedder_change, 'use "reembed" or "refuse"')
 
@@ -108,7 +112,8 @@ def check_count(name: str, value: Any) -> None:
 
 def check_tools(cacheable_tools: Collection[str], ttl_seconds: float | None) -> None:
     """Raises `ConfigurationError` for what is no list of tool names, or has no time to live."""
-    if isinstance(cacheable_tools, str) or not all(isinstance(name, str) for name in cacheable_tools):
+    listed = isinstance(cacheable_tools, Collection) and not isinstance(cacheable_tools, str)
+    if not listed or not all(isinstance(name, str) for name in cacheable_tools):
         raise ConfigurationError("cacheable_tools", cacheable_tools, "pass a list of tool names")
     if cacheable_tools and ttl_seconds is None:
         remedy = "answers from tools go stale: set ttl_seconds= to how long their results stay true"

@@ -52,12 +52,14 @@ class TurnedDown:
         """Whether the answer to this question was turned down."""
         now = self._clock()
         if self._read_at is None or not 0 <= now - self._read_at < _AGAIN_SECONDS:
+            before = self._held
             with self._database.read() as connection:
                 # The table is made with the first entry: a database that is only read has none.
                 there = inspect(connection).has_table("tokopt_cache_turned_down")
                 rows = connection.execute(_ALL, {"kept": _KEPT}).all() if there else []
             with self._lock:
-                self._held = frozenset((row[0], row[1]) for row in rows)
+                # What was added while the table was read may be missing in it.
+                self._held = frozenset((row[0], row[1]) for row in rows) | (self._held - before)
                 self._read_at = now
         return (scope, exact) in self._held
 
