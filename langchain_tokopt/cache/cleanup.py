@@ -35,13 +35,16 @@ class Cleaned:
         return Cleaned(self.expired + other.expired, self.evicted + other.evicted)
 
 
-def clean(removal: Removal, room: Room | None, now: float) -> Cleaned:
-    """Remove what has expired, what there is no room for, and tombstones that everybody had time to see."""
+def clean(removal: Removal, room: Room | None, now: float, *, learn: bool = True) -> Cleaned:
+    """Remove what has expired, what there is no room for, and tombstones that everybody had time to see.
+
+    `learn`: see `Room.make`.
+    """
     expired = last = removal.remove_expired(now)
     while last == _EXPIRED_AT_ONCE:
         last = removal.remove_expired(now)
         expired += last
-    evicted = room.make(now) if room is not None else 0
+    evicted = room.make(now, learn=learn) if room is not None else 0
     removal.purge(now)
     return Cleaned(expired, evicted)
 
@@ -58,9 +61,9 @@ class Charge:
         """Have it cleaned now, in the background: there may be no room left."""
         self._owner.wake(self)
 
-    def clean(self, now: float) -> Cleaned:
-        """Clean it, in this thread."""
-        return clean(self.removal, self.room, now)
+    def clean(self, now: float, *, learn: bool = True) -> Cleaned:
+        """Clean it, in this thread. `learn`: see `Room.make`."""
+        return clean(self.removal, self.room, now, learn=learn)
 
     def close(self) -> None:
         """Keep it clean no more; the thread ends with its last charge. What eviction has learnt is saved."""

@@ -25,13 +25,15 @@ _USED = text(
     AND e.answer = :id WHERE s.kind = :kind AND e.alive = 1 LIMIT 1"""
 )
 _LOCK = text("UPDATE tokopt_cache_scopes SET revision = revision + 1 WHERE id = :scope_id RETURNING id")
+# Two searches, each by an index: in one condition with OR the whole scope would be read.
 _MEMBERS = text(
-    """SELECT COALESCE(answer, id) FROM tokopt_cache_entries
-    WHERE scope_id = :scope_id AND alive = 1 AND (answer = :answer OR id = :answer)"""
+    """SELECT id, COALESCE(answer, id) FROM tokopt_cache_entries
+    WHERE scope_id = :scope_id AND answer = :answer AND alive = 1
+    UNION SELECT id, COALESCE(answer, id) FROM tokopt_cache_entries
+    WHERE id = :answer AND scope_id = :scope_id AND alive = 1"""
 )
-_REGROUP = text(
-    f"""UPDATE tokopt_cache_entries SET answer = :into, {REVISION_OF_THE_SCOPE}
-    WHERE scope_id = :scope_id AND alive = 1 AND (answer = :answer OR (answer IS NULL AND id = :answer))"""  # noqa: S608
+_REGROUP = with_ids(
+    f"UPDATE tokopt_cache_entries SET answer = :into, {REVISION_OF_THE_SCOPE} WHERE id IN :ids"  # noqa: S608
 )
 _ASSIGN = text(
     f"""UPDATE tokopt_cache_entries SET answer = :into, {REVISION_OF_THE_SCOPE}
@@ -60,8 +62,10 @@ class Groups:
             old, new = _now(connection, scope_id, answer), _now(connection, scope_id, into)
             if old is None or new is None or old == new:
                 return 0
-            row = {"scope_id": scope_id, "answer": old, "into": new}
-            return int(connection.execute(_REGROUP, row).rowcount)
+            members = [key for key, group in _members(connection, scope_id, old).items() if group == old]
+            for some in batches(members):
+                connection.execute(_REGROUP, {"ids": some, "into": new})
+            return len(members)
 
     def assign(self, entry_id: int, into: int) -> bool:
         """Whether the entry came into the group `into`: not if it is in it, or one of the two is not there any more."""
@@ -93,8 +97,14 @@ class Groups:
         return locked
 
 
+def _members(connection: Connection, scope_id: int, answer: int) -> dict[int, int]:
+    """The living entries of a group, and the one that it is named after; each with the group that it is in by now."""
+    rows = connection.execute(_MEMBERS, {"scope_id": scope_id, "answer": answer})
+    return {int(key): int(group) for key, group in rows}
+
+
 def _now(connection: Connection, scope_id: int, answer: int) -> int | None:
     """The number that the group has by now, `None` if it has no entry. Within one scope: nothing else is looked at."""
-    groups = {int(row[0]) for row in connection.execute(_MEMBERS, {"scope_id": scope_id, "answer": answer})}
+    groups = set(_members(connection, scope_id, answer).values())
     # Where the number is in use it counts; else the entry that it is from tells where it went.
     return answer if answer in groups else min(groups, default=None)

@@ -340,6 +340,17 @@ def test_only_what_is_lost_and_of_the_same_scope_and_embedder_is_known_again(dat
     assert [list(known) for known in ghosts._known.values()] == [[keys[there]]]
 
 
+def test_room_can_be_made_without_learning(database: Database) -> None:
+    room = open_room(database, "adaptive", entries=5)
+    put_many(database, 6)
+    assert room.make(START + 10, learn=False) == 1
+    assert set(room.status()["scores"].values()) == {0.0}
+    assert room._observation is not None
+    assert room._observation._newest == 0
+    assert room.make(START + 20) == 0
+    assert room._observation._newest == 6
+
+
 def test_threads_that_store_and_make_room_at_once(database: Database) -> None:
     rooms = [open_room(database, "adaptive", entries=25) for _ in "ab"]
     wrong: list[BaseException] = []

@@ -88,12 +88,16 @@ class Room:
     def census(self) -> Census:
         return Census(*self._entries.size())
 
-    def make(self, now: float) -> int:
-        """How many entries were removed for want of room. If another thread is at it, it is left to that."""
+    def make(self, now: float, *, learn: bool = True) -> int:
+        """How many entries were removed for want of room. If another thread is at it, it is left to that.
+
+        `learn`: Whether an adaptive policy first learns from all that happened since it last did so, which takes the
+        longer the more that is.
+        """
         if not self._making.acquire(blocking=False):
             return 0
         try:
-            return self._make(now)
+            return self._make(now, learn=learn)
         finally:
             self._making.release()
 
@@ -115,10 +119,10 @@ class Room:
 
     # --- making room -------------------------------------------------------------------------------------------------
 
-    def _make(self, now: float) -> int:
+    def _make(self, now: float, *, learn: bool) -> int:
         if self._learns:
             self._load()
-        learnt = self._observation.catch_up() if self._observation is not None else 0
+        learnt = self._observation.catch_up() if self._observation is not None and learn else 0
         gone = 0
         census = self.census()
         if self.limits.exceeded(census.entries, census.bytes):
