@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langchain_tokopt.adapt import SavingsGuard
     from langchain_tokopt.budget import Budget, BudgetMiddleware
-    from langchain_tokopt.cache import SemanticCache, SemanticCacheMiddleware, SemanticLLMCache
+    from langchain_tokopt.cache import Precompute, SemanticCache, SemanticCacheMiddleware, SemanticLLMCache
     from langchain_tokopt.context import HistoryCompression, HistoryCompressionMiddleware, compress_messages
     from langchain_tokopt.database import Database
     from langchain_tokopt.errors import (
@@ -34,7 +34,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "adapt": ("SavingsGuard",),
     "budget": ("Budget", "BudgetMiddleware"),
-    "cache": ("SemanticCache", "SemanticCacheMiddleware", "SemanticLLMCache"),
+    "cache": ("Precompute", "SemanticCache", "SemanticCacheMiddleware", "SemanticLLMCache"),
     "context": ("HistoryCompression", "HistoryCompressionMiddleware", "compress_messages"),
     "database": ("Database",),
     "errors": (
@@ -66,6 +66,7 @@ __all__ = [
     "HistoryCompressionMiddleware",
     "MissingDependencyError",
     "NoChatModelError",
+    "Precompute",
     "Pricing",
     "Rates",
     "Report",

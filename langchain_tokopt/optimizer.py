@@ -151,9 +151,10 @@ class TokenOptimizer:
     def preset(cls, preset: Preset, /, **overrides: Any) -> TokenOptimizer:
         """An optimiser with settings for a purpose; `overrides` are arguments of `TokenOptimizer` and win.
 
-        "minimal": only what cannot change an answer (lossless history). "standard": the defaults. "aggressive": a
-        looser cache and fewer tools. "adaptive": a stricter cache; tools and history are set aside while they cost
-        more than they save.
+        "minimal": only what cannot change an answer (lossless history). "standard": the defaults; the cache decides
+        by a fixed similarity. "aggressive": a cache that learns which answers it may give, with at most 2 % of all
+        requests answered wrongly, and fewer tools. "adaptive": the same with at most 1 %; tools and history are set
+        aside while they cost more than they save. Both audit some of the cache's answers by model calls of their own.
 
         Raises:
             ConfigurationError: There is no such preset.

@@ -16,6 +16,9 @@ Preset = Literal["minimal", "standard", "aggressive", "adaptive"]
 def settings(preset: str) -> dict[str, Any]:
     """The arguments of `TokenOptimizer` that make up a preset, with parts of their own each time.
 
+    "standard" has the cache's plain similarity: right from the first question on, and it makes no model call of its
+    own. A bounded error takes audits, which are paid for, and learns at first: that is for those who choose it.
+
     Raises:
         ConfigurationError: There is no such preset.
     """
@@ -25,13 +28,13 @@ def settings(preset: str) -> dict[str, Any]:
         return {"cache": SemanticCache(), "tools": ToolSelection(), "history": HistoryCompression()}
     if preset == "aggressive":
         return {
-            "cache": SemanticCache(threshold=0.88),
+            "cache": SemanticCache(max_error=0.02),
             "tools": ToolSelection(max_tools=5, min_tools=10),
             "history": HistoryCompression(),
         }
     if preset == "adaptive":
         return {
-            "cache": SemanticCache(threshold=0.97),
+            "cache": SemanticCache(max_error=0.01),
             "tools": ToolSelection(),
             "history": HistoryCompression(),
             "savings_guard": SavingsGuard(),

@@ -5,6 +5,7 @@ from langchain_tokopt.cache.judging import ModelJudge, SimilarAnswers
 from langchain_tokopt.cache.key import Bypass, CacheKey
 from langchain_tokopt.cache.llm_cache import SemanticLLMCache
 from langchain_tokopt.cache.middleware import SemanticCacheMiddleware
+from langchain_tokopt.cache.precompute import Precompute
 from langchain_tokopt.cache.semantic import SemanticCache
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Hit",
     "Look",
     "ModelJudge",
+    "Precompute",
     "SemanticCache",
     "SemanticCacheMiddleware",
     "SemanticLLMCache",

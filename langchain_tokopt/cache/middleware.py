@@ -13,7 +13,7 @@ from langchain_tokopt.cache.semantic import SemanticCache
 from langchain_tokopt.caller import call_who
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import CacheLookup, Mode, Sink
-from langchain_tokopt.flow import Flow, FlowMiddleware
+from langchain_tokopt.flow import Flow, FlowMiddleware, is_internal
 from langchain_tokopt.later import Later
 from langchain_tokopt.memo import Memo
 from langchain_tokopt.pricing import Pricing
@@ -32,7 +32,8 @@ class SemanticCacheMiddleware(FlowMiddleware):
 
     Args:
         cache: The cache; one of its own, in memory, by default.
-        sink: Is told of every look into the cache (`CacheLookup`).
+        sink: Is told of every look into the cache (`CacheLookup`): one for each request, however long it waited. Calls
+            of an optimiser's own (audits, answers ahead) are none.
         mode: In "shadow" answers are stored and looked up, and never served.
         name: The middleware's name in the graph.
         pricing: Prices what a hit saves; without it that is not known.
@@ -57,6 +58,8 @@ class SemanticCacheMiddleware(FlowMiddleware):
         self._asked: Memo[bool] = Memo(limit=_STEPS_KEPT)
 
     def flow(self, request: ModelRequest[Any]) -> Flow:
+        if is_internal(request):
+            return (yield request)  # an optimiser further out makes it: no question of a user's, and not to be counted
         started = time.perf_counter()
         key = self.cache.examine(request)
         if isinstance(key, Bypass):
@@ -83,6 +86,7 @@ class SemanticCacheMiddleware(FlowMiddleware):
             self._tell(request, look, started, bypass=False)
             response = yield request
             self.cache.store(key, response, look)
+        yield from self.cache.ahead(request, key, look)
         return response
 
     def _given(self, request: ModelRequest[Any], key: CacheKey, look: Look, started: float) -> Flow:
@@ -90,6 +94,7 @@ class SemanticCacheMiddleware(FlowMiddleware):
         self._tell(request, look, started, bypass=False)
         if look.audit:
             yield Later(request, lambda response: self.cache.audited(key, look, response))
+        yield from self.cache.ahead(request, key, look)
         assert look.hit is not None  # noqa: S101 - checked by the caller
         return look.hit.to_response()
 
@@ -100,6 +105,7 @@ class SemanticCacheMiddleware(FlowMiddleware):
             self.cache.watched(key, look, response)
         else:
             self.cache.store(key, response, look)
+        yield from self.cache.ahead(request, key, look)
         return response
 
     def _near(self, key: CacheKey, look: Look) -> tuple[Question | None, float]:

@@ -256,10 +256,13 @@ class Successions:
         self._unwritten = []
 
     def forget(self, *, scope: str | None = None, user: str | None = None) -> None:
-        """Forget a scope, a user (what all users did stays counted), a user in a scope, or everything."""
+        """Forget a scope, a user (what all users did stays counted), a user in a scope, or everything.
+
+        `scope`: also of scopes whose names begin like this.
+        """
 
         def meant(one_scope: str, one_user: str) -> bool:
-            return (scope is None or one_scope == scope) and (user is None or one_user == user)
+            return (scope is None or one_scope.startswith(scope)) and (user is None or one_user == user)
 
         with self._lock:
             for place in [place for place in self._followers if meant(place.scope, place.user)]:

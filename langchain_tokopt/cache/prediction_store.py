@@ -169,9 +169,10 @@ class SuccessionStore:
             connection.execute(text("DELETE FROM tokopt_cache_followers WHERE at <= :before"), {"before": before})
 
     def forget(self, *, scope: str | None = None, user: str | None = None) -> None:
-        """Forget a scope, a user, a user in a scope, or everything but the money."""
+        """Forget a scope (also those whose names begin like it), a user, a user in a scope, or all but the money."""
         named = {name: value for name, value in (("scope", scope), ("owner", user)) if value is not None}
-        where = " AND ".join(f"{name} = :{name}" for name in named) or "1 = 1"
+        tests = {"scope": "SUBSTR(scope, 1, LENGTH(:scope)) = :scope", "owner": "owner = :owner"}
+        where = " AND ".join(tests[name] for name in named) or "1 = 1"
         with self._database.write() as connection:
             connection.execute(text(f"DELETE FROM tokopt_cache_followers WHERE {where}"), named)  # noqa: S608
             if user is None:

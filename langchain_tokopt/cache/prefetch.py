@@ -264,7 +264,7 @@ class Prefetch:
             self.flush()
 
     def forget(self, *, scope: str | None = None, user: str | None = None) -> None:
-        """Forget what was learned in a scope or about a user, or everything.
+        """Forget what was learned in a scope (or in all whose names begin like it) or about a user, or everything.
 
         Raises:
             StoreError: The database cannot be used.

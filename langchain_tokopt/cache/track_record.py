@@ -196,16 +196,20 @@ class TrackRecord:
         self._unwritten = []
 
     def forget(self, *, scope: str | None = None, user: str | None = None) -> None:
-        """Forget the records of a scope, or all; of a user only what is open, since nothing else names users."""
+        """Forget the records of a scope, or all; of a user only what is open, since nothing else names users.
+
+        `scope`: also of scopes whose names begin like this.
+        """
+        beginning = scope or ""
         with self._lock:
-            for key in [key for key in self._open if scope in (None, key[0]) and user in (None, key[1])]:
+            for key in [key for key in self._open if key[0].startswith(beginning) and user in (None, key[1])]:
                 del self._open[key]
             if user is not None:
                 return
-            for band in [band for band in self._records if scope in (None, band.scope)]:
+            for band in [band for band in self._records if band.scope.startswith(beginning)]:
                 del self._records[band]
-            self._on = {key: on for key, on in self._on.items() if scope is not None and key[0].scope != scope}
-            self._unwritten = [came for came in self._unwritten if scope is not None and came.band.scope != scope]
+            self._on = {key: on for key, on in self._on.items() if not key[0].scope.startswith(beginning)}
+            self._unwritten = [came for came in self._unwritten if not came.band.scope.startswith(beginning)]
 
 
 def _band(probability: float) -> int:
