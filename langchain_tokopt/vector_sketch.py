@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import mmap
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -101,9 +102,10 @@ class Query:
         self.off = math.sqrt(float(rest.dot(rest)))
         self._scale = scale
         self._faiss = module
-        self._codec = module.ScalarQuantizer(len(row), module.ScalarQuantizer.QT_8bit_direct_signed)
         # It scans memory of ours, which an index object would not.
-        self._scanner = self._codec.select_InvertedListScanner(module.METRIC_INNER_PRODUCT, None, True, None, False)
+        self._scanner = _codec(module, len(row)).select_InvertedListScanner(
+            module.METRIC_INNER_PRODUCT, None, True, None, False
+        )
         self._scanner.set_query(module.swig_ptr(self._coded))
         self._scanner.set_list(0, 0.0)
 
@@ -119,6 +121,11 @@ class Query:
             return rows[rows >= 0], -math.inf
         known = worst / (self._scale * sketch.scale) + float(self.row.dot(sketch.centre))
         return rows, known + sketch.leeway(self)
+
+
+@cache
+def _codec(module: Any, dim: int) -> Any:
+    return module.ScalarQuantizer(dim, module.ScalarQuantizer.QT_8bit_direct_signed)
 
 
 def _largest_norm(rows: Floats) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -289,6 +290,8 @@ class VectorIndex:
                             segment.bury(rows[rows >= 0])
                 others = [segment for segment in self._segments if segment not in job.sources]
                 self._segments = (*written, *others)
+            del job, written
+            _give_back()
             return True
 
     # --- forks, files ------------------------------------------------------------------------------------------------
@@ -371,6 +374,19 @@ def _follow_forks(index: VectorIndex) -> None:
 def _after_fork_in_child() -> None:
     for index in list(_indexes):
         index.after_fork_in_child()
+
+
+def _give_back() -> None:
+    """Have the C library return what it keeps of the memory that rewriting has used: at 100,000 rows a tenth of theirs.
+
+    Only glibc can, and needs to.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _sketched_rows(segments: Sequence[Segment]) -> int:
