@@ -3,9 +3,10 @@
     python -m benchmarks.cache_speed [--entries 1000 10000 100000] [--calls N] [--json OUT]
 
 Ours beside GPTCache (SQLite and FAISS) and LangChain's in-memory cache, in the same process, one after the other.
-Vectors are made beforehand, so that no embedder's time is in the figures; with `--embedder` the methods `ours+embedder`
-and `gptcache+embedder` embed each question with the default embedder of the package as well. A question has 13 words,
-under a system prompt of 200.
+Vectors are made beforehand, so that no embedder's time is in the figures. With `--embedder` each question is embedded
+as well, by every peer with the same model, in rows at "10000+embedder" and so on: `--embedder onnx` is the int8 export
+that needs no torch (the user's, or one that is made in a temporary folder), `--embedder torch` the model as it is. A
+question has 13 words, under a system prompt of 200.
 
 * `exact_*`: a question that is stored, asked a second time; `hit_*`: another wording of a stored one, cosine 0.97;
   `miss_*`: something new. The latter two are asked once each.
@@ -14,6 +15,8 @@ under a system prompt of 200.
 * `bytes_per_entry`: what the resident memory of the process grew by, vector and text included, while it was filled.
 * `import_s`: a fresh interpreter, to the point where a first look could be made; at "beside langchain" without the time
   of what an agent has loaded anyway.
+
+What a peer does in the background after it was filled (rewriting its index, saving it) is waited for.
 
 The databases lie in memory (/dev/shm) where the system has such a folder, or in `--folder`: GPTCache writes at each
 hit, and how long a disk takes for that is not what is asked here.
@@ -31,6 +34,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,7 +50,7 @@ from benchmarks.peers import PEERS, Peer
 from benchmarks.rows import Measure, publish
 from langchain_tokopt.cache.decision import Neighbour
 from langchain_tokopt.cache.decision.learned import Learned
-from langchain_tokopt.embeddings import find_embeddings
+from langchain_tokopt.model_choice import named_model
 
 ENTRIES = (1_000, 10_000, 100_000)
 DIM = 384
@@ -55,6 +59,20 @@ _CLUSTERS = 200
 _REMEMBERED = 100
 _SYSTEM = words(random.Random(1), 200)
 _BESIDE = "import langchain.agents, langchain_core.messages, numpy"
+_REST_SECONDS = 300.0
+_WORKERS = ("tokopt-vectors", "tokopt-cache")
+# What questions are made of: each is one token or two for an embedder, as those of a letter soup are not.
+_COMMON = (
+    "account address agent answer apply attach balance bank bill branch bring browser building call cancel card change "
+    "charge check choose city code collect compare computer confirm contact contract cost country customer data deal "
+    "delivery deposit details device discount document email employee error example explain family file find flight "
+    "folder form friend garden happen help hotel house idea image insurance invoice item keep kitchen language letter "
+    "list loan machine mail meeting member message mobile money music name network notice number office offer order "
+    "page paper parcel park password pay payment person phone picture plan please point policy price print problem "
+    "product profile project question reason receipt record refund register reply report request reset road room rule "
+    "save school screen search service setting share shop show sign software store street subject support system team "
+    "ticket tool travel update user verify video visit wallet water website window work my the of for with can how do i"
+)
 
 
 class Questions:
@@ -69,7 +87,7 @@ class Questions:
     def __init__(self, count: int, calls: int, seed: int) -> None:
         rng, floats = random.Random(seed), np.random.default_rng(seed)
         centres = _unit(floats.normal(size=(_CLUSTERS, DIM)))
-        self.stored = [f"{words(rng, 12)} {_letters(number)}" for number in range(count)]
+        self.stored = [f"{_spoken(rng)} {_letters(number)}" for number in range(count)]
         rows = _unit(
             0.6 * centres[floats.integers(0, _CLUSTERS, count)] + 0.8 * _unit(floats.normal(size=(count, DIM)))
         )
@@ -94,7 +112,7 @@ class Questions:
     def new(self) -> list[str]:
         """Questions like none that is stored."""
         count = self._calls + WARM_UP
-        asked = [f"{words(self._rng, 12)} {_letters(len(self.vectors) + number)}" for number in range(count)]
+        asked = [f"{_spoken(self._rng)} {_letters(len(self.vectors) + number)}" for number in range(count)]
         centres = self._centres[self._floats.integers(0, _CLUSTERS, count)]
         self.vectors.update(
             zip(asked, _unit(0.6 * centres + 0.8 * _unit(self._floats.normal(size=(count, DIM)))), strict=True)
@@ -104,6 +122,10 @@ class Questions:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+
+def _spoken(rng: random.Random) -> str:
+    return " ".join(rng.choices(_COMMON.split(), k=12))
 
 
 def _letters(number: int) -> str:
@@ -124,19 +146,20 @@ def milliseconds(run: Callable[[str], object], asked: Sequence[str]) -> list[flo
     return times[WARM_UP:]
 
 
-def timed(peer: Peer, name: str, questions: Questions, count: int) -> list[Measure]:
-    """Times of one peer that holds `count` entries."""
+def timed(peer: Peer, name: str, questions: Questions, count: int, at: float | str | None = None) -> list[Measure]:
+    """Times of one peer that holds `count` entries, as rows at `at`."""
+    at = count if at is None else at
     exact, reworded, new = questions.exact(count), questions.reworded(count), questions.new()
     _check(name, "exact", [peer.ask(question) is not None for question in exact[:WARM_UP]], wanted=True)
     _check(name, "new", [peer.ask(question) is not None for question in new[:WARM_UP]], wanted=False)
     milliseconds(peer.ask, exact)
-    rows = [Measure(name, "exact_p50_ms", count, statistics.median(milliseconds(peer.ask, exact)))]
+    rows = [Measure(name, "exact_p50_ms", at, statistics.median(milliseconds(peer.ask, exact)))]
     if peer.semantic:
         _check(name, "reworded", [peer.ask(question) is not None for question in reworded[:WARM_UP]], wanted=True)
         times = milliseconds(peer.ask, reworded)
-        rows.append(Measure(name, "hit_p50_ms", count, statistics.median(times)))
-        rows.append(Measure(name, "hit_p95_ms", count, percentile(times, 0.95)))
-    rows.append(Measure(name, "miss_p50_ms", count, statistics.median(milliseconds(peer.ask, new))))
+        rows.append(Measure(name, "hit_p50_ms", at, statistics.median(times)))
+        rows.append(Measure(name, "hit_p95_ms", at, percentile(times, 0.95)))
+    rows.append(Measure(name, "miss_p50_ms", at, statistics.median(milliseconds(peer.ask, new))))
     return rows
 
 
@@ -158,7 +181,7 @@ def decisions(
     rng, floats = random.Random(seed), np.random.default_rng(seed)
 
     def case(number: int) -> tuple[str, np.ndarray, list[Neighbour], np.ndarray]:
-        asked = words(rng, 12)
+        asked = _spoken(rng)
         rows = _unit(floats.normal(size=(11, DIM)))
         rows[1:] = _unit(rows[:1] + 0.3 * rows[1:])
         # All with one answer, each with another number: none is taken before all are read.
@@ -188,6 +211,32 @@ def import_seconds(first_steps: str, *, beside: str = "", runs: int = 5) -> floa
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         times.append(float(done.stdout.split()[-1]))
     return statistics.median(times)
+
+
+def rest(seconds: float = _REST_SECONDS) -> None:
+    """Wait until our indexes are rewritten and saved. The other peers have no threads that come to an end."""
+    until = time.monotonic() + seconds
+    for thread in threading.enumerate():
+        if thread.name in _WORKERS:
+            thread.join(max(0.0, until - time.monotonic()))
+
+
+def chosen_embedder(name: str, folder: Path) -> Embeddings:
+    """The default model: as a `torch` model, or as an `onnx` export, made in `folder` unless the user has one."""
+    if name == "torch":
+        from langchain_tokopt.local_model import DEFAULT_MODEL, from_sources, load
+
+        return from_sources(DEFAULT_MODEL, lambda place: load(place, DEFAULT_MODEL))
+    found = named_model(None).exported(folder)
+    if found is None:
+        # In a process of its own: torch is not to be in the figures of this one.
+        steps = "import sys; from langchain_tokopt.onnx_export import export_model; export_model(data_dir=sys.argv[1])"
+        subprocess.run([sys.executable, "-c", steps, str(folder)], check=True)
+        found = named_model(None).exported(folder)
+    if found is None:
+        msg = f"the export in {folder} cannot be used: see the warning above"
+        raise RuntimeError(msg)
+    return found
 
 
 def resident_bytes() -> int | None:
@@ -232,7 +281,6 @@ def compare(
             embedder.embed_query(text)  # for its time only: where the question lies is known
         return questions.vectors[text]
 
-    method = name if embedder is None else f"{name}+embedder"
     rows: list[Measure] = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True, dir=folder) as mine, offline():
         first, second = (Path(mine, part) for part in ("first", "second"))
@@ -248,11 +296,12 @@ def compare(
             asking = False
             peer.fill(questions.stored[filled:count], questions.answers[filled:count])
             peer.ask(questions.reworded(count)[0])  # brings its index up to date
+            rest()
             asking, filled = True, count
             after = resident_bytes()
-            rows += timed(peer, method, questions, count)
+            rows += timed(peer, name, questions, count, None if embedder is None else f"{count}+embedder")
             if embedder is None and before is not None and after is not None:
-                rows.append(Measure(method, "bytes_per_entry", count, (after - before) / count))
+                rows.append(Measure(name, "bytes_per_entry", count, (after - before) / count))
         peer.close()
     return rows
 
@@ -267,15 +316,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--imports", type=int, default=5, metavar="N", help="fresh interpreters for each import")
     memory = Path("/dev/shm")
     parser.add_argument("--folder", type=Path, default=memory if memory.is_dir() else None, help="of the databases")
-    parser.add_argument("--embedder", action="store_true", help="once more, with the default embedder's time")
+    parser.add_argument("--embedder", choices=["onnx", "torch"], help="once more, with the time of this embedder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="OUT")
     args = parser.parse_args(argv)
     rows: list[Measure] = []
     missing: list[str] = []
-    embedder = find_embeddings() if args.embedder else None
-    if embedder is not None:
-        embedder.embed_query("a first text, which loads the model")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as exports:
+        embedder = chosen_embedder(args.embedder, Path(exports)) if args.embedder else None
+        if embedder is not None:
+            embedder.embed_query("a first text, which loads the model")
     for name in args.methods:
         try:
             rows += compare(name, args.entries, args.calls, args.seed, embedder=None, folder=args.folder)
