@@ -48,7 +48,7 @@ def members() -> dict[str, str]:
 def look_up(found: str) -> Word:
     """What is known of a word in lower case, as it was found in a text."""
     text = sys.intern(found.removesuffix("'s"))
-    traits = sum(trait for trait, words in _traits() if text in words)
+    traits = _listed().get(text, 0)
     if not traits & DENIES and text.endswith("n't"):
         traits += DENIES
     if text in lexicon.NEGATIONS:
@@ -60,10 +60,10 @@ def look_up(found: str) -> Word:
 
 
 @cache
-def _traits() -> tuple[tuple[int, Collection[str]], ...]:
-    """Which words have a trait, where that is a matter of lists."""
+def _listed() -> dict[str, int]:
+    """The traits of a word that are a matter of lists."""
     units = frozenset(lexicon.units())
-    return (
+    lists: tuple[tuple[int, Collection[str]], ...] = (
         (DENIES, lexicon.NEGATIONS),
         (ASKS, ASKING),
         (PARTICLE, opposites.PARTICLES),
@@ -73,3 +73,8 @@ def _traits() -> tuple[tuple[int, Collection[str]], ...]:
         (UNIT, units),
         (MEMBER, lexicon.first_of_two().union(members())),
     )
+    found: dict[str, int] = {}
+    for trait, words in lists:
+        for word in words:
+            found[word] = found.get(word, 0) | trait
+    return found
