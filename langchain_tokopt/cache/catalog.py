@@ -57,7 +57,7 @@ class StoredAnswer:
         kind: "agent", or "llm" for those of LangChain's cache hook.
         scope: Digest of all that must be equal for a hit.
         owner: Digest of the tenant or user.
-        question: Its text; empty where only the exact question counts.
+        question: Its text; the first 2,000 characters where only the exact question counts.
         answer: What was answered; `None` if it cannot be read.
         model: Whose answer it is, `None` if that was not noted.
         provider: The model's provider.
