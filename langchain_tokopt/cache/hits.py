@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import UsageMetadata
 
 from langchain_tokopt.cache.decision import Verdict
+from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.identity import ModelIdentity
 
 if TYPE_CHECKING:
@@ -66,3 +68,19 @@ class Look:
     verdict: Verdict | None = None
     payload: str | None = None
     vector: NDArray[np.float32] | None = None
+
+
+def hit_id(hit: Hit | AIMessage | str) -> str:
+    """The id of a hit: from the hit itself, or from the message that was given; "" for a message that is no hit.
+
+    Raises:
+        ConfigurationError: `hit` is none of these.
+    """
+    if isinstance(hit, Hit):
+        return hit.id
+    if isinstance(hit, AIMessage):
+        note = hit.response_metadata.get("tokopt")
+        return str(note.get("id", "")) if isinstance(note, dict) else ""
+    if not isinstance(hit, str):
+        raise ConfigurationError("hit", hit, "pass a Hit, its id, or the message that the cache gave")
+    return hit

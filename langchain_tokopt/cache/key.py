@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _VERSION = 2  # of what goes into a scope: entries of another version are never found
 _NOBODY = "who is calling cannot be seen here (async agents before Python 3.11): name user_id or tenant in the context"
 _BYTES_PER_TOKEN = 3.5  # UTF-8 bytes per WordPiece token, on the low side
+_OF_THE_OWNER = 32  # digits of a place; as many are of the rest
 _RECALLED = 2  # earlier messages that are compared by meaning together with the question
 # Bytes of them, and at most so many times those of the question: under a longer context all questions look alike, which
 # is how serialised prompts come to be 1.000 similar.
@@ -124,7 +125,7 @@ class KeyRules:
             return Bypass(_NOBODY if self.tenant is None else "the tenant function named no tenant")
         asked = Asked.of(turn, self.history, self.semantic_max_tokens)
         try:
-            place = place_of(owner) + digest(_standing(request))[:_HALF]
+            place = place_of(owner) + digest(_standing(request))[:_OF_THE_OWNER]
             scope = _scope(place, conversation(asked.equal), turn.parts)
             exact = asked.exact()
         except IncomparableError as error:
@@ -132,7 +133,7 @@ class KeyRules:
         metadata = (active_config() or {}).get("metadata") or {}
         return CacheKey(
             scope=scope,
-            owner=digest(owner),
+            owner=_owner_digest(owner),
             place=place,
             text=asked.text,
             exact=exact,
@@ -186,12 +187,12 @@ def owner_of(*, tenant: str | None = None, user: str | None = None) -> str:
     return f"user:{user}" if user is not None else ""
 
 
-_HALF = 32  # digits of a place that are the tenant's; as many are of the rest
+_owner_digest = functools.lru_cache(maxsize=1_024)(digest)
 
 
 def place_of(owner: str) -> str:
     """What all places of a tenant begin with. `owner`: as `owner_of` gives it."""
-    return digest(owner)[:_HALF]
+    return _owner_digest(owner)[:_OF_THE_OWNER]
 
 
 @functools.lru_cache(maxsize=1_024)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from langchain.agents.middleware.types import ModelRequest
 
 _STEPS_KEPT = 4_096
+_AGAIN = "the same step asks again"
 
 
 class SemanticCacheMiddleware(FlowMiddleware):
@@ -66,10 +67,11 @@ class SemanticCacheMiddleware(FlowMiddleware):
             self.cache.bypassed()
             self._tell(request, Look(reason=key.reason), started, bypass=True)
             return (yield request)
-        if self._asked_again(request, key):
+        again = self._asked_again(request, key)
+        if again:
             key = replace(key, serve=False)
         mark = self.cache.flights.mark(key.scope)
-        look = self.cache.look(key)
+        look = replace(self.cache.look(key), reason=_AGAIN) if again else self.cache.look(key)
         if self.mode == "shadow" or not key.serve:
             self._tell(request, look, started, bypass=not key.serve)
             return (yield from self._watched(request, key, look))

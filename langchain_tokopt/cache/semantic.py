@@ -6,11 +6,9 @@ import json
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -27,11 +25,12 @@ from langchain_tokopt.cache.expiry import expires_at
 from langchain_tokopt.cache.fingerprint import digest
 from langchain_tokopt.cache.flights import Flights
 from langchain_tokopt.cache.foresight import Foresight
-from langchain_tokopt.cache.hits import Hit, Look
+from langchain_tokopt.cache.hits import Hit, Look, hit_id
 from langchain_tokopt.cache.judging import Judge
 from langchain_tokopt.cache.key import Bypass, CacheKey, KeyRules, owner_of
 from langchain_tokopt.cache.precompute import Precompute
 from langchain_tokopt.cache.settings import CacheSettings, History, Resources, check_tools
+from langchain_tokopt.cache.takings import Takings
 from langchain_tokopt.cache.transfer import Imported, export, import_
 from langchain_tokopt.cache.warm_up import Like, WarmUp, warm_up
 from langchain_tokopt.database import Database
@@ -51,7 +50,6 @@ log = logging.getLogger("langchain_tokopt")
 
 _HITS_KEPT = 10_000  # for feedback
 _NEARLY_EQUAL = 0.95  # similarity from which a learned decision is likely to serve
-_COUNTS = ("exact_hits", "semantic_hits", "misses", "bypasses", "errors", "stored", "not_stored", "audits_begun")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +118,7 @@ class SemanticCache:
         neighbours: How many near questions are looked at.
         max_scopes: How many scopes this process keeps in memory.
         predict: Learn which question follows which, for each user and all users of a tenant, and load what is likely
-            to come next into memory. Off by default: it takes some 40 microseconds of each request and keeps in the
+            to come next into memory. Off by default: it takes some 60 microseconds of each request and keeps in the
             database, as digests, who asked what after what; and it saves one read of the database where a question is
             answered by meaning, which counts with a database that is far away.
         precompute: Have likely answers that are missing or about to expire made ahead, within this budget; switches
@@ -206,10 +204,8 @@ class SemanticCache:
         self._precompute = precompute
         self._foresight: Foresight | None = None
         self._resources = Resources(embeddings, database)
-        self._pricing = pricing
         self._clock = clock
-        self._counts: Counter[str] = Counter()
-        self._saved = self._spent = Decimal(0)
+        self._takings = Takings(pricing)
         self._given: Memo[_Given] = Memo(limit=_HITS_KEPT)
         self._lock = threading.Lock()
         self._desk: AnswerDesk | None = None
@@ -230,8 +226,8 @@ class SemanticCache:
         """
         if own_result is not None:
             self.rules = replace(self.rules, own_result=own_result)
-        if self._pricing is None:
-            self._pricing = pricing
+        if self._takings.pricing is None:
+            self._takings.pricing = pricing
         if self._desk is None:
             self._resources.attach(database=database, embeddings=embeddings)
         return self
@@ -266,21 +262,17 @@ class SemanticCache:
     def look(self, key: CacheKey, *, again: bool = False) -> Look:
         """The stored answer for a key, or why there is none. `again`: after having waited for an equal question."""
         if not key.serve:
-            self._count("bypasses")
+            self._takings.count("bypasses")
             return Look(reason="after a tool call")
         try:
             look = self._look(key, again=again)
         except Exception:
-            self._count("errors")
+            self._takings.count("errors")
             raise
         if look.hit is not None:
-            self._count(f"{look.hit.how}_hits")
-            with self._lock:
-                self._saved += self._price(look.hit.usage, look.hit.identity) or 0
+            self._takings.gave(look.hit, missed_before=again)
         elif not again:
-            self._count("misses")
-        if again and look.hit is not None:
-            self._count("misses", -1)  # it was counted as one before it waited
+            self._takings.count("misses")
         return look
 
     def _look(self, key: CacheKey, *, again: bool) -> Look:
@@ -330,14 +322,14 @@ class SemanticCache:
         """
         payload = pack(response, key)
         if payload is None:
-            self._count("not_stored")
+            self._takings.count("not_stored")
             return False
         try:
             entry = self._keep(key, payload, response, verdict=look.verdict if look is not None else None)
         except Exception:
-            self._count("errors")
+            self._takings.count("errors")
             raise
-        self._count("stored" if entry is not None else "not_stored")
+        self._takings.count("stored" if entry is not None else "not_stored")
         return entry is not None
 
     def _keep(
@@ -350,7 +342,7 @@ class SemanticCache:
         source: Literal["model", "audit", "prefetch"] = "model",
     ) -> int | None:
         usage = usage_of(response, key.spent)
-        price = self._price(usage, key.identity)
+        price = self._takings.price(usage, key.identity)
         entry = self.desk.keep(
             key,
             payload,
@@ -388,10 +380,7 @@ class SemanticCache:
 
         What the cache would not store (an incomplete answer, a tool call) is no answer to compare with.
         """
-        self._count("audits_begun")
-        usage = usage_of(response) if response.result else None
-        with self._lock:
-            self._spent += self._price(usage, key.identity) or 0
+        self._takings.audited(usage_of(response) if response.result else None, key.identity)
         self._compare(key, look, response)
 
     def _compare(self, key: CacheKey, look: Look, response: ModelResponse[Any]) -> None:
@@ -432,7 +421,7 @@ class SemanticCache:
         """
         if not isinstance(correct, bool):
             raise ConfigurationError("correct", correct, "use True or False")
-        name = _hit_id(hit)
+        name = hit_id(hit)
         given = self._given.get(name)
         if given is None:
             return False
@@ -516,7 +505,7 @@ class SemanticCache:
 
         `hit_rate` is of all requests that were looked for. `saved_usd` is what the given answers had cost the first
         time, `audit_usd` what audits cost, both `None` without known prices; `net_usd` is what was saved less audits
-        and answers that were made ahead.
+        and answers that were made ahead. In shadow mode hits are those that would have been.
 
         "prediction", where it is on: how many predictions were "made" and "used", that is, asked for within the user's
         next three questions; their "share" with its 90 % interval; what was "preloaded" and "precomputed", and how much
@@ -524,26 +513,15 @@ class SemanticCache:
         "estimated_usd" was not reported by the provider), what the used ones would have cost when they were asked for
         ("saved_usd") and how long their users would have waited.
         """
-        with self._lock:
-            counts = dict(self._counts)
-            saved, spent = self._saved, self._spent
-        told: dict[str, Any] = {name: counts.get(name, 0) for name in _COUNTS}
-        told["hits"] = told["exact_hits"] + told["semantic_hits"]
-        looked = told["hits"] + told["misses"]
-        told["hit_rate"] = told["hits"] / looked if looked else None
-        known = self._pricing is not None
-        told["saved_usd"] = saved if known else None
-        told["audit_usd"] = spent if known else None
-        told |= self.desk.stats()
-        if self._foresight is not None:
-            told["prediction"] = self._foresight.stats()
-            spent += told["prediction"]["spent_usd"]
-        told["net_usd"] = saved - spent if known else None
-        return told
+        desk = self.desk
+        if self._foresight is None:
+            return self._takings.stats() | desk.stats()
+        foretold = self._foresight.stats()
+        return self._takings.stats(foretold["spent_usd"]) | desk.stats() | {"prediction": foretold}
 
     def bypassed(self) -> None:
         """Count a request that was left alone."""
-        self._count("bypasses")
+        self._takings.count("bypasses")
 
     def settle(self, timeout_seconds: float = 30.0) -> bool:
         """Whether all that is being learned in the background was done within this time."""
@@ -572,7 +550,7 @@ class SemanticCache:
                         examine=self.examine,
                         keep=self._keep_ahead,
                         precompute=self._precompute,
-                        pricing=self._pricing,
+                        pricing=self._takings.pricing,
                         clock=self._clock,
                     )
             return self._desk
@@ -581,27 +559,7 @@ class SemanticCache:
         """A desk for another kind of answers, with the settings and resources of this cache."""
         return AnswerDesk(kind, self.settings, self._resources, clock=self._clock)
 
-    def _price(self, usage: UsageMetadata | None, identity: ModelIdentity) -> Decimal | None:
-        if self._pricing is None or usage is None or identity.name is None:
-            return None
-        return self._pricing.cost(usage, identity.name, identity.provider)
-
-    def _count(self, name: str, by: int = 1) -> None:
-        with self._lock:
-            self._counts[name] += by
-
 
 def _told(spent: str | None) -> tuple[UsageMetadata | None, ModelIdentity]:
     told = json.loads(spent) if spent else {}
     return told.get("usage"), ModelIdentity(told.get("provider"), told.get("name"))
-
-
-def _hit_id(hit: Any) -> str:
-    if isinstance(hit, Hit):
-        return hit.id
-    if isinstance(hit, AIMessage):
-        note = hit.response_metadata.get("tokopt")
-        return str(note.get("id", "")) if isinstance(note, dict) else ""
-    if not isinstance(hit, str):
-        raise ConfigurationError("hit", hit, "pass a Hit, its id, or the message that the cache gave")
-    return hit

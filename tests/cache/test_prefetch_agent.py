@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -372,6 +373,26 @@ def test_questions_that_stand_for_themselves_are_answered_ahead_in_conversations
     assert len([question for question in fresh if question != questions[0]]) == made
 
 
+@pytest.mark.parametrize("way", ["sync model", "async model"])
+def test_a_stream_has_answers_made_ahead_when_it_has_ended(desk: Callable[..., Desk], way: str) -> None:
+    one = desk(way, **ahead())
+    one.session(times=30)
+    config: Any = {"configurable": {"tenant": one.tenant, "user_id": "ada"}}
+
+    async def streamed() -> str:
+        said = [chunk.text async for chunk in one.target.astream(ROUTINE[0], config)]
+        assert await one.middleware.background.adrain(WAIT)
+        return "".join(said)
+
+    if way == "async model":
+        assert asyncio.run(streamed()) == f"About: {ROUTINE[0]}"
+    else:
+        assert "".join(chunk.text for chunk in one.target.stream(ROUTINE[0], config)) == f"About: {ROUTINE[0]}"
+        assert one.middleware.background.drain(WAIT)
+    assert one.cache.settle(WAIT)
+    assert one.ask(ROUTINE[1]).response_metadata["tokopt"]["cache"] == "exact"
+
+
 @tool
 def orders() -> str:
     """Open orders."""
@@ -536,6 +557,28 @@ def test_who_has_waited_for_another_is_one_lookup_all_the_same() -> None:
             assert [one.result(WAIT).text for one in (first, second)] == ["By card."] * 2
         assert [look.outcome for look in events(tokopt, CacheLookup)] == ["miss", "exact"]
         assert len(events(tokopt, ModelCall)) == 1
+
+
+def test_a_step_that_asks_again_is_told_as_that_and_teaches_nothing() -> None:
+    class Again(AgentMiddleware[Any, Any, Any]):
+        def wrap_model_call(self, request: Any, handler: Any) -> Any:
+            handler(request)
+            return handler(request)
+
+    sink = ListSink()
+    cache = SemanticCache(embeddings=TableEmbeddings(), predict=True)
+    agent: Any = create_agent(
+        ScriptedModel(responses=["no", "yes"]), middleware=[Again(), SemanticCacheMiddleware(cache, sink=sink)]
+    )
+    config = {"configurable": {"user_id": "ada"}}
+    assert agent.invoke({"messages": [HumanMessage("How do I pay?")]}, config)["messages"][-1].text == "yes"
+    assert [(look.outcome, look.reason) for look in sink.of(CacheLookup)] == [
+        ("miss", "nothing stored"),
+        ("bypass", "the same step asks again"),
+    ]
+    assert cache._foresight is not None
+    assert cache._foresight.prefetch._successions.unwritten() == 0
+    cache.close()
 
 
 def test_a_call_of_another_optimisers_own_is_no_lookup() -> None:
