@@ -26,7 +26,7 @@ $(VENV)/demo: $(VENV)/made pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/demo
-	$(PIP) install -c constraints.txt -e ".[offline,onnx-export,postgres,test,compat,docs,notebooks,lint]"
+	$(PIP) install -c constraints.txt -e ".[offline,onnx-export,postgres,test,compat,docs,notebooks,bench,lint]"
 	@touch $@
 
 demo: $(VENV)/demo  ## an agent at work, bare and optimised: what it cost and whether the answers are the same
@@ -57,6 +57,12 @@ notebooks: $(VENV)/dev  ## run every notebook
 	$(RUN) -m pytest notebooks
 
 bench: $(VENV)/dev  ## the benchmarks on their own samples (see benchmarks/README.md for real data)
+	$(RUN) -m benchmarks.cache_pairs --edits
+	$(RUN) -m benchmarks.cache_stream --data notebooks/stream.jsonl
+	$(RUN) -m benchmarks.cache_speed --entries 1000 --calls 200
+	$(RUN) -m benchmarks.cache_eviction --requests 20000 --seeds 1
+	$(RUN) -m benchmarks.cache_prediction --requests 5000
+	$(RUN) -m benchmarks.cache_hammer --seconds 10
 	$(RUN) -m benchmarks.overhead $(ARGS)
 
 compat: $(VENV)/dev  ## LangChain's own agent tests with the optimiser in every agent
