@@ -36,6 +36,7 @@ _AUDITS_HALVE: Final = 1_000  # requests
 _LEAST_AUDITED: Final = 0.3  # of the usual rate: for the answers of which the decision is surest
 _RECENT: Final = 2_000  # proposals that the limit is set by
 _REMEMBERED_AUDITS: Final = 500  # of the latest audits the correction is made from
+_WATCHED: Final = (60, 150)  # audits, the latest: in these a change shows sooner than in all
 _RETRY: Final = 50.0  # requests
 _QUESTIONS: Final = 4_096  # prepared questions that are kept
 
@@ -413,9 +414,15 @@ def check_settings(*, max_error: Any, audit_rate: Any, warm_up: Any, warm_up_nam
 
 def _correction(live: Sequence[Label], noise: steering.Noise) -> steering.Correction:
     audits = [label for label in live if label.risk is not None][-_REMEMBERED_AUDITS:]
-    wrong = sum(not label.same for label in audits)
-    true = float(noise.true_share(np.array([wrong / len(audits)]))[0]) * len(audits) if audits else 0.0
-    return steering.correction(sum(label.risk or 0.0 for label in audits), true)
+    if not audits:
+        return steering.correction(0.0, 0.0)
+    risks = np.array([label.risk or 0.0 for label in audits])
+    weights = np.array([label.weight for label in audits])
+    wrong = np.array([float(not label.same) for label in audits])
+    true = float(noise.true_share(wrong.mean(keepdims=True))[0]) * len(audits)
+    likely = steering.correction(float(risks.sum()), true)
+    surely = max(steering.surely(risks[-n:], weights[-n:], wrong[-n:], noise) for n in (*_WATCHED, len(audits)))
+    return steering.Correction(max(likely.mean, surely), max(likely.upper, surely))
 
 
 def _negative(sums: Sums) -> Sums:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 HORIZON: Final = 1_000.0  # requests over which what was spent too much or too little is made up for
 _DEVIATIONS: Final = 1.15  # of chance that are left as room
 _UPPER_Z: Final = 1.2816  # 90 % of a normal distribution: the factor is taken at this upper bound
+_SURELY_Z: Final = 1.2816  # the same for its lower bound without assumptions
 _PRIOR_WRONG: Final = 3.0  # strength of "the estimates are right", in wrong answers seen
 _LEAST_FACTOR: Final = 0.5  # a lucky run of audits must not open the gate, which would make the next run unlucky
 _STEEPEST: Final = 1.5  # times max_error: the most that requests may take on average, whatever was saved before
@@ -116,6 +117,25 @@ def correction(expected: float, wrong: float) -> Correction:
     shape, rate = wrong + _PRIOR_WRONG, expected + _PRIOR_WRONG
     cube = 1.0 - 1.0 / (9.0 * shape) + _UPPER_Z / (3.0 * math.sqrt(shape))
     return Correction(shape / rate, max(_LEAST_FACTOR, shape * cube**3 / rate))
+
+
+def surely(risks: Floats, weights: Floats, wrong: Floats, judge: Noise) -> float:
+    """The factor that audits prove: its lower bound, at 90 %, if nothing but the lot is believed.
+
+    `correction` takes every audit for as good as another one. That is so while the estimates are wrong by one factor;
+    when the meaning of questions changes, it is the surest answers that go wrong, and these are audited least. Weighted
+    by how rarely they are drawn, audits tell of the whole whatever the estimates are worth, only less exactly.
+
+    `risks`: as estimated, `[n]`; `weights`: 1 / the probability of being drawn, `[n]`; `wrong`: 1 where the answer was
+    judged to be wrong, `[n]`.
+    """
+    found = weights * wrong
+    if not found.any():
+        return 0.0
+    effective = float(found.sum() ** 2 / (found**2).sum())  # wrong answers of equal weight that would tell as much
+    cube = max(0.0, 1.0 - 1.0 / (9.0 * effective) - _SURELY_Z / (3.0 * math.sqrt(effective)))
+    share = float(judge.true_share(np.array([found.sum() / weights.sum()]))[0]) * cube**3
+    return share * float(weights.sum()) / max(float((weights * risks).sum()), 1e-9)
 
 
 def wrong_so_far(sums: Sums, factor: float, judge: Noise) -> float:

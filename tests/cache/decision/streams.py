@@ -39,6 +39,7 @@ class Outcome:
     served: bool
     wrong: bool
     audited: bool
+    audit_rate: float
 
 
 def ask(rng: random.Random, wrong: Callable[[float], float] = wrong_by_distance, *, stored: str | None = None) -> Asked:
@@ -88,7 +89,7 @@ def play(
         verdict = decide(learned, asked)
         if not verdict.serve or verdict.audit:
             learned.compared(verdict, same=judge(asked.right))
-        outcomes.append(Outcome(verdict.serve, verdict.serve and not asked.right, verdict.audit))
+        outcomes.append(Outcome(verdict.serve, verdict.serve and not asked.right, verdict.audit, verdict.audit_rate))
     return outcomes
 
 

@@ -116,6 +116,38 @@ def test_the_upper_bound_is_a_quantile_of_the_posterior() -> None:
     assert above / tried == pytest.approx(1.0 - NormalDist().cdf(steering._UPPER_Z), abs=0.03)
 
 
+def audits(seed: int, *, factor: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Audits of many sure and a few risky answers that go wrong so much more often than estimated, and the factor."""
+    rng = np.random.default_rng(seed)
+    risks = np.where(rng.random(6_000) < 0.8, 0.01, 0.1)
+    wrong = rng.random(6_000) < np.where(risks < 0.05, factor[0], factor[1]) * risks
+    rates = np.where(risks < 0.05, 0.03, 0.15)
+    drawn = rng.random(6_000) < rates
+    return risks[drawn], 1.0 / rates[drawn], wrong[drawn].astype(float), float(wrong.sum() / risks.sum())
+
+
+@pytest.mark.parametrize("factor", [(1.0, 1.0), (20.0, 1.0), (1.0, 4.0)])
+def test_what_audits_prove_is_true_nine_times_out_of_ten(factor: tuple[float, float]) -> None:
+    proved = [
+        steering.surely(risks, weights, wrong, NONE) <= true
+        for risks, weights, wrong, true in (audits(seed, factor=factor) for seed in range(300))
+    ]
+    assert sum(proved) / 300 >= 0.87
+
+
+def test_sure_answers_that_go_wrong_are_seen_although_they_are_audited_least() -> None:
+    risks, weights, wrong, true = audits(0, factor=(20.0, 1.0))
+    unweighted = steering.correction(float(risks.sum()), float(wrong.sum())).mean
+    assert unweighted < steering.surely(risks, weights, wrong, NONE) <= true
+
+
+def test_without_wrong_answers_nothing_is_proved() -> None:
+    assert steering.surely(np.full(9, 0.1), np.ones(9), np.zeros(9), NONE) == 0.0
+    one = steering.surely(np.full(9, 0.1), np.ones(9), np.eye(9)[0], NONE)
+    assert 0.0 < one < 0.2  # of 0.9 expected, 1 was found: that proves next to nothing
+    assert steering.surely(np.full(9, 0.1), np.ones(9), np.eye(9)[0], Noise(apart=0.2)) == 0.0
+
+
 # --- the limit -------------------------------------------------------------------------------------------------------
 
 
