@@ -4,10 +4,12 @@ import importlib.util
 import json
 import socket
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from langchain_core.embeddings import Embeddings
 
 from benchmarks import cache_speed
 from benchmarks.cache_speed import Questions
@@ -119,3 +121,54 @@ def test_a_fresh_interpreter_imports_beside_what_is_there() -> None:
 def test_nothing_connects() -> None:
     with cache_speed.offline(), socket.socket() as one, pytest.raises(OSError, match="connects to nothing"):
         one.connect(("127.0.0.1", 9))
+
+
+def test_with_an_embedder_each_question_is_embedded_in_rows_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Noting(Embeddings):
+        def embed_query(self, text: str) -> list[float]:
+            asked.append(text)
+            return [1.0]
+
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            raise NotImplementedError
+
+    monkeypatch.setattr(cache_speed, "chosen_embedder", lambda *_: Noting())
+    found = run(tmp_path, "--methods", "ours", "inmemory", "--embedder", "onnx")
+    times = {(metric, at) for metric, at, _ in found["ours"] if str(at).endswith("+embedder")}
+    names = ("exact_p50_ms", "hit_p50_ms", "hit_p95_ms", "miss_p50_ms")
+    assert times == {(name, f"{count}+embedder") for name in names for count in (30, 60)}
+    assert not any(str(at).endswith("+embedder") for _, at, _ in found["inmemory"])
+    # No stored question, which is found by its text alone; and every other one once.
+    assert len(asked) == len(set(asked)) > 4 * (cache_speed.WARM_UP + 3)
+
+
+def test_an_export_is_made_beside_the_benchmark_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKOPT_HOME", str(tmp_path / "home"))
+    started: list[list[str]] = []
+    monkeypatch.setattr(cache_speed.subprocess, "run", lambda command, check: started.append(command))
+    with pytest.raises(RuntimeError, match="cannot be used"):
+        cache_speed.chosen_embedder("onnx", tmp_path)
+    assert started[0][-1] == str(tmp_path)
+    assert "export_model" in started[0][2]
+
+
+def test_what_an_index_does_in_the_background_is_waited_for() -> None:
+    go, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        assert go.wait(30)
+        ended.set()
+
+    worker = threading.Thread(target=work, name="tokopt-vectors")
+    worker.start()
+    cache_speed.rest(0.0)
+    assert not ended.is_set()
+    go.set()
+    cache_speed.rest()
+    assert ended.is_set()
