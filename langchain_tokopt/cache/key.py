@@ -334,9 +334,10 @@ class Asked:
             return cls(turn.text, turn.earlier, (), None, turn.text)  # pictures and files are not compared by meaning
         before = "\n".join(message.text for message in spoken[-_RECALLED:]).encode("utf-8", "replace")
         size = len(turn.text.encode("utf-8", "replace"))
-        recalled = before[-max(_RECALLED_BYTES, _RECALLED_SHARE * size) :]  # what was said last matters most
-        if size + 1 + len(recalled) > max_tokens * _BYTES_PER_TOKEN:
-            return cls(turn.text, turn.earlier, (), None, turn.text)  # the embedder would not read all of it
+        room = int(max_tokens * _BYTES_PER_TOKEN) - size - 1
+        if room < min(len(before), max(_RECALLED_BYTES, size)):
+            return cls(turn.text, turn.earlier, (), None, turn.text)  # too little of it would be read
+        recalled = before[-min(room, max(_RECALLED_BYTES, _RECALLED_SHARE * size)) :]  # what was said last matters most
         return cls(f"{recalled.decode('utf-8', 'ignore')}\n{turn.text}", standing, spoken, None, turn.text)
 
     def exact(self) -> str:
