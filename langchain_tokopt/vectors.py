@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from langchain_tokopt.errors import ConfigurationError
-from langchain_tokopt.vector_compaction import WORN_SHARE, Plan
+from langchain_tokopt.vector_compaction import WORN_SHARE, Plan, draw, give_back, may_sketch
 from langchain_tokopt.vector_file import read_index, write_index
 from langchain_tokopt.vector_search import nearest
 from langchain_tokopt.vector_segments import Flat, Open, Segment, Storage, faiss
@@ -35,9 +34,6 @@ EXACT_ROWS = 65_536
 _SEGMENT_ROWS = 8_192
 # The first begins with less, since there may be thousands of small indexes.
 _FIRST_ROWS = 256
-# So many rows at most have a sketch, a quarter of their size: a search takes a third of the time, but of a big scope
-# the memory counts more.
-_SKETCHED_ROWS = 32_768
 # The open segment is cleared of the dead by whoever removes: not for fewer than these.
 _WORN_ROWS = 256
 
@@ -221,14 +217,14 @@ class VectorIndex:
         if not whole:
             return self._moved(last, max(4 * last.capacity, last.living + wanted))
         sealed = (*self._segments[:-1], Flat.sealed(last))
-        opened = Open(self.dim, self._segment_rows, sketched=_sketched_rows(sealed) < _SKETCHED_ROWS)
+        opened = Open(self.dim, self._segment_rows, sketched=may_sketch(sealed))
         self._segments = (*sealed, opened)
         return opened
 
     def _moved(self, last: Segment, capacity: int) -> Open:
         """`last` as the open segment without its dead rows, in new memory: who is searching still sees the old."""
         # All before it have been counted when it was opened.
-        sketched = last.sketched if isinstance(last, Open) else _sketched_rows(self._segments) < _SKETCHED_ROWS
+        sketched = last.sketched if isinstance(last, Open) else may_sketch(self._segments)
         kept = Open(self.dim, min(self._segment_rows, capacity), sketched=sketched)
         rows = last.living_rows()
         kept.append(last.ids[rows], last.vectors(rows))
@@ -279,7 +275,7 @@ class VectorIndex:
                 dead = [source.dead.copy() for source in job.sources]
             kept = [np.flatnonzero(~each) for each in dead]
             written = self._plan.written(job, kept)
-            _draw([*(each for each in self._segments if each not in job.sources), *written])
+            draw([*(each for each in self._segments if each not in job.sources), *written])
             with self._lock:
                 # What was removed meanwhile was marked in the sources only.
                 for source, before in zip(job.sources, dead, strict=True):
@@ -291,7 +287,7 @@ class VectorIndex:
                 others = [segment for segment in self._segments if segment not in job.sources]
                 self._segments = (*written, *others)
             del job, written
-            _give_back()
+            give_back()
             return True
 
     # --- forks, files ------------------------------------------------------------------------------------------------
@@ -329,7 +325,7 @@ class VectorIndex:
         newest = None
         if segments and isinstance(segments[-1], Flat) and segments[-1].count < index._segment_rows:
             newest = segments.pop()  # was open when it was saved, and is again
-        _draw(segments)
+        draw(segments)
         with index._lock:
             index._segments = (*segments, *index._segments)
             if newest is not None:
@@ -374,30 +370,6 @@ def _follow_forks(index: VectorIndex) -> None:
 def _after_fork_in_child() -> None:
     for index in list(_indexes):
         index.after_fork_in_child()
-
-
-def _give_back() -> None:
-    """Have the C library return what it keeps of the memory that rewriting has used: at 100,000 rows a tenth of theirs.
-
-    Only glibc can, and needs to.
-    """
-    if sys.platform == "linux":
-        import ctypes
-
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
-
-
-def _sketched_rows(segments: Sequence[Segment]) -> int:
-    return sum(segment.count for segment in segments if segment.sketch is not None)
-
-
-def _draw(segments: Sequence[Segment]) -> None:
-    """Make the sketches that are missing and may be made."""
-    for segment in segments:
-        if isinstance(segment, Flat) and _sketched_rows(segments) < _SKETCHED_ROWS:
-            segment.draw()
 
 
 def _bury(where: Sequence[tuple[Segment, Ids]]) -> int:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_tokopt import vectors
+from langchain_tokopt import vector_compaction
 from langchain_tokopt.vector_segments import Clustered, Flat, Open, Segment, faiss
 from langchain_tokopt.vector_sketch import Query, Sketch
 from langchain_tokopt.vectors import VectorIndex
@@ -145,7 +145,7 @@ def test_rows_that_are_written_later_are_looked_at_when_they_are_counted() -> No
 def test_sketches_are_made_for_some_rows_only_and_count_as_memory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any, scans: list[Segment]
 ) -> None:
-    monkeypatch.setattr(vectors, "_SKETCHED_ROWS", 16_384)
+    monkeypatch.setattr(vector_compaction, "_SKETCHED_ROWS", 16_384)
     rows = around_centres(30_000, 64, 300)
     index = VectorIndex(64, exact_rows=None)
     for start in range(0, 30_000, 1000):
