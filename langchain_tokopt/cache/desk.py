@@ -213,12 +213,15 @@ class AnswerDesk:
         """Write down what is pending and end what is done in the background. What cannot be written is logged."""
         self.chores.settle(_LAST_SECONDS if self.bench is None or self.bench.quick else _LAST_OPINIONS_SECONDS)
         self.chores.close()
+        failed: Exception | None = None
         for part in (self.learned.flush if self.learned is not None else None, self.store.close):
             try:
                 if part is not None:
                     part()
             except Exception as error:  # the database may be gone, or read-only
-                log.warning("the cache could not write down its latest: %s: %s", type(error).__name__, error)
+                failed = failed or error
+        if failed is not None:
+            log.warning("the cache could not write down its latest: %s: %s", type(failed).__name__, failed)
 
 
 class _LaterRecord:

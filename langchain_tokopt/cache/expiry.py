@@ -31,4 +31,4 @@ def expires_at(now: float, ttl_seconds: float | None, *, key: str, jitter: float
 def check_jitter(jitter: float) -> None:
     """Raises `ConfigurationError` for a share of the TTL that cannot be."""
     if isinstance(jitter, bool) or not isinstance(jitter, (int, float)) or not 0 <= jitter < 1:
-        raise ConfigurationError("jitter", jitter, "use a share of the TTL in [0, 1), such as 0.1")
+        raise ConfigurationError("ttl_jitter", jitter, "use a share of the TTL in [0, 1), such as 0.1")
