@@ -472,6 +472,9 @@ class SemanticCache:
         Raises:
             ConfigurationError: Nothing is given; to remove everything use `clear`.
         """
+        given = (tag, scope, tenant, user, older_than)
+        if given == (None,) * len(given):
+            raise ConfigurationError("tag", None, "say which answers: tag, scope, tenant ...; clear() removes all")
         return self.catalog.invalidate(
             tag=tag, scope=scope, tenant=tenant, user=user, older_than=older_than, kind="agent"
         )
