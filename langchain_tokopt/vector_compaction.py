@@ -21,7 +21,7 @@ WORN_SHARE = 0.25
 _LARGEST = 4
 # So many rows at most have a sketch, a quarter of their size: a search takes a third of the time, but of a big scope
 # the memory counts more.
-_SKETCHED_ROWS = 32_768
+_SKETCHED_ROWS = 16_384
 # Copied at a time: NumPy holds the interpreter's lock meanwhile, which a search is waiting for.
 _COPIED_ROWS = 2048
 
