@@ -118,8 +118,9 @@ class SemanticLLMCache(BaseCache):
             finding = desk.find(parsed)
             found = finding.found
             # There is no way to ask the model beside: audited ones go to it instead, and are compared with its answer.
-            audited = finding.audit and found.how == "semantic"
-            if audited or found.entry is None or self._mode == "shadow":
+            watched = self._mode == "shadow"  # then the model is asked in any case
+            audited = finding.audit and found.how == "semantic" and not watched
+            if audited or found.entry is None or watched:
                 self._asked.put((parsed.scope, parsed.exact), found)
             if audited or found.entry is None:
                 reason = "audited" if audited else found.reason

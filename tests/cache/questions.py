@@ -127,9 +127,9 @@ def teach(cache: SemanticCache, questions: Iterable[str]) -> None:
         assert cache.settle(WAIT)
 
 
-def unasked(cache: SemanticCache, topic: str = "harbour") -> Iterator[str]:
+def unasked(cache: SemanticCache, topic: str = "harbour", *, kind: str = "agent") -> Iterator[str]:
     """Wordings that the database does not hold."""
-    stored = {entry.question for entry in cache.catalog.find(limit=10_000)}
+    stored = {entry.question for entry in cache.catalog.find(kind=kind, limit=None)}
     return iter([question for question in wordings(topic) if question not in stored])
 
 

@@ -21,6 +21,7 @@ from langchain_tokopt.cache import SemanticCache, SemanticLLMCache
 from langchain_tokopt.database import Database
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import CacheLookup
+from tests.cache.questions import WAIT, Knowing, TopicEmbeddings, answer_to, stream, unasked
 from tests.fakes import ListSink, ScriptedModel, TableEmbeddings, ai
 
 TABLE = {"How do I pay?": [1.0, 0.0], "How can I pay?": [1.0, 0.1], "Opening hours?": [0.0, 1.0]}
@@ -296,6 +297,124 @@ def test_bad_settings_fail_at_construction(argument: str, value: Any) -> None:
     with pytest.raises(ConfigurationError) as raised:
         SemanticLLMCache(**{argument: value})
     assert raised.value.argument == argument
+
+
+# --- a bounded error -------------------------------------------------------------------------------------------------
+
+
+def learning(*, mode: Any = "optimize", sink: ListSink | None = None, **settings: Any) -> SemanticLLMCache:
+    given = {"max_error": 0.02, "embeddings": TopicEmbeddings(), "seed": 1, "warm_up_requests": 100}
+    return SemanticLLMCache(SemanticCache(**{**given, **settings}), mode=mode, sink=sink)
+
+
+def teach(ask: Ask, cache: SemanticLLMCache, count: int = 250) -> int:
+    """Have a model behind the cache answer questions; how often it was called."""
+    model = Knowing(cache=cache)
+    for question in stream(count):
+        assert ask(model, question).text == answer_to(question)
+        assert cache.settle(WAIT)
+    return len(model.calls)
+
+
+def audit(cache: SemanticLLMCache, rate: float) -> None:
+    learned = cache._desk_in_use().learned
+    assert learned is not None
+    learned._rate = lambda risk, policy: rate  # type: ignore[method-assign]
+
+
+def test_it_learns_from_misses_and_audits_until_it_serves_by_meaning(ask: Ask) -> None:
+    cache, sink = learning(), ListSink()
+    cache._sink = sink
+    calls = teach(ask, cache)
+    told = cache.stats()
+    assert told["semantic_hits"] > 30
+    audited = [event for event in sink.of(CacheLookup) if event.reason == "audited"]
+    assert {event.outcome for event in audited} == {"miss"}
+    assert len(audited) == told["decision"]["audits"] > 0
+    assert told["decision"]["labels"] > told["decision"]["audits"]
+    assert told["decision"]["requests"] == told["hits"] + told["misses"] == 250
+    assert calls == told["misses"]
+    assert told["decision"]["audited_error_low"] <= told["decision"]["audited_error"]
+    cache.close()
+
+
+def test_an_audited_hit_goes_to_the_model_and_is_compared_with_its_answer(ask: Ask) -> None:
+    cache = learning()
+    teach(ask, cache)
+    audit(cache, 1.0)
+    question, other = list(unasked(cache.cache, kind="llm"))[:2]
+    model = Knowing(cache=cache)
+    before = cache.stats()["decision"]
+    assert ask(model, question).text == "This is all about the harbour."
+    assert cache.settle(WAIT)
+    right = cache.stats()["decision"]
+    assert (right["audits"], right["labels"]) == (before["audits"] + 1, before["labels"] + 1)
+    assert right["audited_error"] <= before["audited_error"]
+    model.to_say("The harbour was closed.")
+    assert ask(model, other).text == "The harbour was closed."  # the user gets the model's answer in any case
+    assert cache.settle(WAIT)
+    wrong = cache.stats()["decision"]
+    assert wrong["audits"] == right["audits"] + 1
+    assert wrong["audited_error"] > right["audited_error"]
+    assert len(model.calls) == 2
+    assert ask(model, other).text == "The harbour was closed."
+    assert len(model.calls) == 2  # its own answer was stored
+    sources = {entry.question: entry.source for entry in cache.cache.catalog.find(kind="llm", limit=None)}
+    assert (sources[question], sources[other]) == ("audit", "audit")
+    audit(cache, 0.0)
+    assert ask(model, next(unasked(cache.cache, kind="llm"))).response_metadata["tokopt"]["cache"] == "semantic"
+    cache.close()
+
+
+def test_in_shadow_it_learns_from_every_prompt_and_serves_nothing(ask: Ask) -> None:
+    cache, sink = learning(mode="shadow"), ListSink()
+    cache._sink = sink
+    assert teach(ask, cache) == 250
+    told = cache.stats()
+    outcomes = [event.outcome for event in sink.of(CacheLookup)]
+    assert outcomes.count("semantic") == told["decision"]["audits"] > 50
+    learned = cache._desk_in_use().learned
+    assert learned is not None
+    assert learned.sums.twins == outcomes.count("exact") > 10  # the same prompt twice shows what the judge errs on
+    assert told["decision"]["judge_errors"] == {"apart": 0.0, "alike": 0.0}
+    cache.close()
+
+
+def test_a_restart_keeps_what_was_learned(ask: Ask, tmp_path: Path) -> None:
+    cache = learning(database=tmp_path / "cache.db")
+    teach(ask, cache)
+    labels = cache.stats()["decision"]["labels"]
+    cache.close()
+    cache = learning(database=tmp_path / "cache.db")
+    first, second, *_ = unasked(cache.cache, kind="llm")
+    model = Knowing(cache=cache)
+    ask(model, first)
+    assert cache.settle(WAIT)
+    assert cache.stats()["decision"]["labels"] >= labels
+    audit(cache, 0.0)
+    assert ask(model, second).response_metadata["tokopt"]["cache"] == "semantic"
+    cache.close()
+
+
+def test_a_model_that_fails_leaves_nothing_to_compare(ask: Ask) -> None:
+    cache = learning()
+    teach(ask, cache)
+    audit(cache, 1.0)
+    question = next(unasked(cache.cache, kind="llm"))
+
+    def down(_: str) -> AIMessage:
+        raise ConnectionError("down")
+
+    model = Knowing(cache=cache).to_say(down)
+    before = cache.stats()["decision"]
+    with pytest.raises(ConnectionError, match="down"):
+        ask(model, question)
+    assert cache.settle(WAIT)
+    assert cache.stats()["decision"]["audits"] == before["audits"]
+    assert ask(Knowing(cache=cache), question).text == "This is all about the harbour."
+    assert cache.settle(WAIT)
+    assert cache.stats()["decision"]["audits"] == before["audits"] + 1
+    cache.close()
 
 
 # --- async -----------------------------------------------------------------------------------------------------------
