@@ -202,6 +202,7 @@ def test_the_samples_are_rows_of_their_formats() -> None:
     assert keys == {
         "pairs.jsonl": {"a", "b", "same"},
         "stream.jsonl": {"text", "label"},
+        "trace.jsonl": {"key", "bytes", "usd"},
         "registry.jsonl": {"name", "description", "parameters"},
         "queries.jsonl": {"query", "tools"},
         "history.jsonl": {"id", "messages", "questions"},
