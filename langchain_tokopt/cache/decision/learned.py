@@ -228,7 +228,7 @@ class Learned:
             return
         with self._lock:
             self._new_labels.append(Label(verdict.features, correct))
-            if not correct and verdict.serve:
+            if not correct and verdict.serve and not verdict.audit:  # an audit finds out by itself
                 self._new = replace(
                     self._new,
                     pending_risk=self._new.pending_risk - (verdict.risk or 0.0),
@@ -341,7 +341,11 @@ class Learned:
                 self._new_labels = [*labels, *self._new_labels][-KEPT:]
                 self._new = self._new + sums
                 self._known = self._known + _negative(sums)
+            self._take_over()  # what others have learned can be read where nothing can be written
             raise
+        self._take_over()
+
+    def _take_over(self) -> None:
         self._reached, newer, known = self._record.read(self._reached)
         with self._lock:
             self._labels.extend(newer)

@@ -182,7 +182,8 @@ def wilson(hits: float, count: float, z: float = 1.96) -> tuple[float, float]:
     share = min(1.0, hits / count)
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    low = max(0.0, middle - half) if hits > 0 else 0.0  # exactly: rounding leaves a speck otherwise
+    return low, min(1.0, middle + half)
 
 
 @dataclass(frozen=True, slots=True)

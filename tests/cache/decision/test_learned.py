@@ -21,7 +21,7 @@ from langchain_tokopt.cache.decision.evidence import FEATURES
 from langchain_tokopt.cache.decision.learned import Learned, check_settings
 from langchain_tokopt.cache.decision.record import DatabaseRecord, Label, MemoryRecord
 from langchain_tokopt.cache.decision.steering import Sums
-from langchain_tokopt.cache.decision.verdict import Neighbour
+from langchain_tokopt.cache.decision.verdict import Neighbour, Verdict
 from langchain_tokopt.database import Database
 from langchain_tokopt.errors import ConfigurationError, StoreError
 from tests.cache.decision import streams
@@ -662,3 +662,29 @@ def test_a_verdict_names_the_neighbours() -> None:
     assert verdict.features is not None
     assert verdict.features.shape == (len(FEATURES),)
     assert streams.wrong_by_distance(0.75) == 0.5
+
+
+def test_what_others_learned_is_used_where_nothing_can_be_written() -> None:
+    class ReadOnly(MemoryRecord):
+        def add(self, labels: Sequence[Label], sums: Sums) -> None:
+            raise StoreError("read-only")
+
+    record = ReadOnly()
+    teacher = MemoryRecord()
+    play(Learned(0.02, record=teacher, seed=1), random.Random(1), 1_200)
+    record._labels, record._sums = teacher._labels, teacher._sums
+    reader = Learned(0.02, record=record, seed=1)
+    reader.asked()
+    with pytest.raises(StoreError, match="read-only"):
+        reader.learn()
+    assert reader.limit > 0.0
+    assert reader.stats()["labels"] > 50
+
+
+def test_an_answer_that_is_audited_and_complained_about_counts_once() -> None:
+    learned = Learned(0.02, seed=1)
+    verdict = Verdict(serve=True, audit=True, audit_rate=0.5, risk=0.1, features=np.zeros(len(FEATURES)))
+    learned.told(verdict, correct=False)
+    learned.compared(verdict, same=False)
+    assert learned.sums.known_wrong == 1
+    assert learned.sums.pending_risk == pytest.approx(-0.1)
