@@ -18,18 +18,18 @@ from langchain_tokopt.cache.decision import Neighbour, Verdict
 from langchain_tokopt.cache.decision.evidence import propose
 from langchain_tokopt.cache.decision.learned import Learned
 from langchain_tokopt.cache.decision.record import Label
+from langchain_tokopt.cache.judging import Bench, same_text
 from langchain_tokopt.forks import follow_forks
 
 if TYPE_CHECKING:
     from langchain_tokopt.cache.chores import Chores
-    from langchain_tokopt.cache.judging import Bench
     from langchain_tokopt.cache.store import AnswerStore
 
 _WAITING: Final = 2_000  # comparisons; when more are waiting, the oldest are given up
 _REHEARSED: Final = 600  # stored questions that are asked again in one rehearsal
 _DOUBTFUL: Final = 0.5  # risk from which two answers are taken to differ without a comparison
 _STRANGERS: Final = 0.05  # of all comparisons another one is made, of answers that should differ
-_UNRELATED: Final = 0.5  # similarity of two questions whose answers should differ
+_UNRELATED: Final = 0.3  # similarity of two questions whose answers should differ
 
 
 class Comparing:
@@ -150,7 +150,9 @@ class Comparing:
         far = verdict.near[-1]
         if far.similarity < _UNRELATED:
             text = self._texts([far.id]).get(far.id)
-            same = None if text is None else self._bench.same(question, text, answer)
+            if text is None or same_text(question, text, answer):
+                return  # one answer to two questions that look unrelated: the judge would be right
+            same = self._bench.same(question, text, answer)
             if same is not None:
                 self._learned.judged_strangers(same=same)
 

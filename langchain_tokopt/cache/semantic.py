@@ -409,8 +409,8 @@ class SemanticCache:
     def feedback(self, hit: Hit | AIMessage | str, *, correct: bool) -> bool:
         """Tell the cache whether an answer that it gave was right; whether it still knew of that hit.
 
-        A wrong answer by meaning is not given to that question again, a wrong answer to the very question is removed;
-        and both count as wrong answers.
+        A wrong answer by meaning is not given to that question again, and counts as a wrong one; a wrong answer to the
+        very question is removed.
 
         Args:
             hit: The hit, its id, or the message that was given.

@@ -221,7 +221,15 @@ def test_two_answers_to_one_question_show_what_the_judge_errs_on(other: str, sam
     assert setting.told.compared_ == []
 
 
-@pytest.mark.parametrize(("last", "seen"), [(0.49, [False]), (0.5, [])])
+def test_one_text_for_two_unrelated_questions_is_no_error_of_the_judge() -> None:
+    setting = Setting(_1="By card.", _2="At nine.")
+    setting.strangers(True)
+    setting.comparing.stored("How?", verdict(near(1, 2, last=0.2)), 9, "At nine.")
+    setting.settle()
+    assert setting.told.strangers == []
+
+
+@pytest.mark.parametrize(("last", "seen"), [(0.29, [False]), (0.3, [])])
 def test_now_and_then_answers_to_unrelated_questions_are_compared(last: float, seen: list[bool]) -> None:
     setting = Setting(_1="By card.", _2="At nine.")
     setting.strangers(True)

@@ -29,7 +29,7 @@ _SURELY_Z: Final = 1.2816  # the same for its lower bound without assumptions
 _PRIOR_WRONG: Final = 3.0  # strength of "the estimates are right", in wrong answers seen
 _LEAST_FACTOR: Final = 0.5  # a lucky run of audits must not open the gate, which would make the next run unlucky
 _STEEPEST: Final = 1.5  # times max_error: the most that requests may take on average, whatever was saved before
-_RISKIEST: Final = 10.0  # times max_error: no single answer is given that is more likely wrong than that
+_RISKIEST: Final = 8.0  # times max_error: no single answer is given that is more likely wrong than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def affordable(sums: Sums, max_error: float, factor: float, judge: Noise) -> flo
 
 
 def limit(risks: Floats, weights: Floats, *, share: float, factor: float, afford: float, max_error: float) -> float:
-    """The largest risk up to which requests may be served, at most 10 `max_error`; 0 for none.
+    """The largest risk up to which requests may be served, at most 8 `max_error`; 0 for none.
 
     `risks`: of recent proposals, `[n]`; `weights`: how many proposals each stands for, `[n]`. `share`: of the requests
     that have a proposal at all.
