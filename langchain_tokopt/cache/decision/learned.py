@@ -15,14 +15,13 @@ import numpy as np
 
 from langchain_tokopt.cache.decision import steering
 from langchain_tokopt.cache.decision.evidence import propose
+from langchain_tokopt.cache.decision.reader import Reader
 from langchain_tokopt.cache.decision.record import KEPT, Label, MemoryRecord, Record
 from langchain_tokopt.cache.decision.scorer import Scorer, fit, unlearned
 from langchain_tokopt.cache.decision.steering import Sums
 from langchain_tokopt.cache.decision.verdict import Neighbour, Verdict
-from langchain_tokopt.cache.reading import Prepared, prepare
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.forks import follow_forks
-from langchain_tokopt.memo import Memo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +37,6 @@ _RECENT: Final = 2_000  # proposals that the limit is set by
 _REMEMBERED_AUDITS: Final = 500  # of the latest audits the correction is made from
 _WATCHED: Final = (60, 150)  # audits, the latest: in these a change shows sooner than in all
 _RETRY: Final = 50.0  # requests
-_QUESTIONS: Final = 4_096  # prepared questions that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,7 @@ class Learned:
         self._lot = random.Random(seed)  # noqa: S311 - no secret
         self._lock = threading.Lock()
         self._learning = threading.Lock()
-        self._prepared: Memo[Prepared] = Memo(limit=_QUESTIONS)
+        self.read_question = Reader()
         self._policy = _Policy(unlearned(), steering.Noise())
         self._labels: deque[Label] = deque(maxlen=KEPT)
         self._rehearsed: list[Label] = []
@@ -165,14 +163,6 @@ class Learned:
     def risk(self, features: NDArray[np.float64]) -> float:
         """Estimated probability that an answer with these features, `[f]`, is wrong."""
         return self._policy.risk(features)
-
-    def read_question(self, question: str) -> Prepared:
-        """The question, read once."""
-        known = self._prepared.get(question)
-        if known is None:
-            known = prepare(question)
-            self._prepared.put(question, known)
-        return known
 
     def _rate(self, risk: float, policy: _Policy) -> float:
         """The risky are audited more often: for a number of audits that tells most about the sum (Neyman 1934)."""
