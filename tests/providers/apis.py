@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from tests.providers import (
@@ -166,11 +167,12 @@ class Messages:
         reply = _with_ids(reply if thinks else replace(reply, thinking=""), "toolu_", self._ids)
         reply, bill, cut = _limited(reply, bill, body["max_tokens"])
         thinking: tuple[dict[str, Any], ...] = ()
+        signed = partial(Signer(sign, {}).bound, body=body, at=len(body["messages"]))
         if reply.thinking and reply.redacted:
             hidden = base64.b64encode(reply.thinking.encode()).decode()
-            thinking = ({"type": "redacted_thinking", "data": f"{hidden}.{sign(hidden)}"},)
+            thinking = ({"type": "redacted_thinking", "data": f"{hidden}.{signed(hidden)}"},)
         elif reply.thinking:
-            thinking = ({"type": "thinking", "thinking": reply.thinking, "signature": sign(reply.thinking)},)
+            thinking = ({"type": "thinking", "thinking": reply.thinking, "signature": signed(reply.thinking)},)
         if thinks:
             with self._lock:
                 self._thinking.update({call.id or "": thinking for call in reply.tool_calls})

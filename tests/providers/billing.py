@@ -144,14 +144,22 @@ def anthropic_prompt(body: Mapping[str, Any]) -> Iterator[_Block]:
             yield block
 
 
+def anthropic_prefix(body: Mapping[str, Any], at: int) -> str:
+    """All that comes before the message at that position, as one text: tools, system, messages."""
+    return "\n".join(block.text for block in _blocks({**body, "messages": body["messages"][:at]}))
+
+
 def _blocks(body: Mapping[str, Any]) -> Iterator[_Block]:
-    for tool in body.get("tools") or []:
-        yield _block("", tool)
+    tools = body.get("tools") or []
+    # A first tool that is defined in a message changes the start of a prompt that has none there.
+    start = "" if any(not tool.get("defer_loading") for tool in tools) else compact(_defines(body))
+    for tool in tools:
+        yield _block("", tool, start)
     system = body.get("system")
     for block in [{"type": "text", "text": system}] if isinstance(system, str) else system or []:
-        yield _block("system:", block)
+        yield _block("system:", block, start)
     # A change of these invalidates the cached messages, not the tools and the system prompt before them.
-    hidden = compact([body.get("tool_choice"), body.get("thinking")])
+    hidden = compact([start, body.get("tool_choice"), body.get("thinking")])
     for message in body["messages"]:
         content = message["content"]
         for block in [{"type": "text", "text": content}] if isinstance(content, str) else content:
@@ -160,6 +168,16 @@ def _blocks(body: Mapping[str, Any]) -> Iterator[_Block]:
 
 
 def _block(before: str, block: Mapping[str, Any], hidden: str = "") -> _Block:
-    mark = block.get("cache_control")
+    added = block.get("tool", {}).get("definition", {}) if block.get("type") == "tool_addition" else {}
+    mark = block.get("cache_control") or added.get("cache_control")
     bare = {key: value for key, value in block.items() if key != "cache_control"}
+    if added:
+        bare["tool"] = {**block["tool"], "definition": {k: v for k, v in added.items() if k != "cache_control"}}
     return _Block(before + compact(bare), mark.get("ttl", "5m") if mark else None, hidden)
+
+
+def _defines(body: Mapping[str, Any]) -> bool:
+    """Whether a message defines a tool."""
+    contents = [message["content"] for message in body["messages"] if message["role"] == "system"]
+    blocks = [block for content in contents if isinstance(content, list) for block in content]
+    return any(block.get("type") == "tool_addition" and "definition" in block["tool"] for block in blocks)

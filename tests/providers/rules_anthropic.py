@@ -121,8 +121,15 @@ def breakpoints(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             continue
         for block in message["content"]:
             yield block
+            yield from defined(block)
             if block.get("type") == "tool_result" and isinstance(block.get("content"), list):
                 yield from block["content"]
+
+
+def defined(block: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The definition of the tool that a block adds, if it carries one."""
+    tool = block["tool"] if block.get("type") == "tool_addition" else {}
+    return [tool["definition"]] if tool.get("type") == "tool_definition" else []
 
 
 def _check_system(system: Any) -> None:
@@ -229,22 +236,30 @@ def _check_block(block: Mapping[str, Any], path: str, kind: str, betas: set[str]
     if kind == "thinking" and "signature" not in block:
         raise anthropic_error(f"{path}.thinking.signature: Field required")
     if kind in ("tool_addition", "tool_removal"):
-        inline = block["tool"].get("type") == "tool_definition"
-        needed = INLINE_TOOLS_BETA if inline else TOOL_CHANGES_BETA
+        needed = INLINE_TOOLS_BETA if defined(block) else TOOL_CHANGES_BETA
         if needed not in betas and INLINE_TOOLS_BETA not in betas:
             raise anthropic_error(f"{path}: `{kind}` requires the beta header {needed}")
+        for definition in defined(block):
+            if definition.get("cache_control") and block.get("cache_control"):
+                raise anthropic_error(f"{path}: cache_control goes on the block or in the definition, not both")
+            if definition.get("defer_loading") and (definition.get("cache_control") or block.get("cache_control")):
+                raise anthropic_error(f"{path}: a deferred definition cannot carry cache_control")
 
 
 def _check_tools(body: Mapping[str, Any], turns: list[Turn]) -> None:
     tools = list(body.get("tools") or [])
-    declared: set[str] = set()
+    declared: dict[str, str] = {}  # names, and what type of tool each is
     for n, tool in enumerate(tools):
-        declared.add(_check_tool(tool, f"tools.{n}", declared))
+        if _check_tool(tool, f"tools.{n}") in declared:
+            raise anthropic_error("tools: Tool names must be unique.")
+        declared[tool["name"]] = tool.get("type") or "custom"
     for turn in turns:
-        for path, block in turn.of("tool_addition"):
-            if block["tool"]["type"] == "tool_definition":
-                declared.add(_check_tool(block["tool"]["definition"], f"{path}.tool.definition", declared))
-            elif block["tool"].get("name") not in declared:
+        for path, block in turn.of("tool_addition", "tool_removal"):
+            for definition in defined(block):  # under a known name it takes the place of the one before
+                name, kind = _check_tool(definition, f"{path}.tool.definition"), definition.get("type") or "custom"
+                if declared.setdefault(name, kind) != kind:
+                    raise anthropic_error(f"{path}: tool '{name}' is already defined as a different type of tool")
+            if not defined(block) and block["tool"].get("name") not in declared:
                 raise anthropic_error(f"{path}: tool '{block['tool'].get('name')}' is not declared")
     choice = body.get("tool_choice")
     if choice is not None:
@@ -263,12 +278,10 @@ def _check_tools(body: Mapping[str, Any], turns: list[Turn]) -> None:
         )
 
 
-def _check_tool(tool: Mapping[str, Any], path: str, declared: set[str]) -> str:
+def _check_tool(tool: Mapping[str, Any], path: str) -> str:
     name = str(tool.get("name") or "")
     if not TOOL_NAME.fullmatch(name):
         raise anthropic_error(f"{path}.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
-    if name in declared:
-        raise anthropic_error("tools: Tool names must be unique.")
     if tool.get("type") not in (None, "custom"):
         return name  # a tool of Anthropic's own, with keys of its own
     for key in tool:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tests.providers.billing import anthropic_prefix
 from tests.providers.rules import anthropic_error
 
 THINKING = ("thinking", "redacted_thinking")
+# Models whose thinking is valid only after what it was thought after.
+# https://platform.claude.com/docs/en/build-with-claude/thinking ("Preserved in conversation")
+BOUND = re.compile(r"claude-(opus-5-5|fable-5-1|sonnet-5-5)")
+OTHER_CONVERSATION = (
+    "The block is bound to a different conversation. Remove the block, or set "
+    '`thinking.block_binding.prefix_mismatch_behavior` to "drop_block".'
+)
 
 
 @dataclass(frozen=True)
@@ -17,6 +26,12 @@ class Signer:
 
     sign: Callable[[str], str]
     given: Mapping[str, tuple[dict[str, Any], ...]]
+
+    def bound(self, text: str, body: Mapping[str, Any], at: int) -> str:
+        """The signature of a thought in the message at that position; with some models it holds for what is before."""
+        if not BOUND.match(body["model"]):
+            return self.sign(text)
+        return f"{self.sign(text)}.{self.sign(anthropic_prefix(body, at))}"
 
 
 @dataclass(frozen=True)
@@ -100,12 +115,16 @@ def check_thinking(turns: list[Turn], body: Mapping[str, Any], signer: Signer) -
     """Signatures hold everywhere; in an open tool loop the newest assistant turn has its thinking, unchanged."""
     for turn in turns:
         for path, block in turn.of("thinking"):
-            if block["signature"] != signer.sign(block["thinking"]):
+            if block["signature"].partition(".")[0] != signer.sign(block["thinking"]):
                 raise anthropic_error(f"{path}: Invalid `signature` in `thinking` block")
+            if block["signature"] != signer.bound(block["thinking"], body, _message(path)):
+                raise anthropic_error(f"{path}: Invalid `signature` in `thinking` block. {OTHER_CONVERSATION}")
         for path, block in turn.of("redacted_thinking"):
-            text, _, signature = str(block["data"]).rpartition(".")
-            if signature != signer.sign(text):
+            text, _, signature = str(block["data"]).partition(".")
+            if signature.partition(".")[0] != signer.sign(text):
                 raise anthropic_error(f"{path}: Invalid `data` in `redacted_thinking` block")
+            if signature != signer.bound(text, body, _message(path)):
+                raise anthropic_error(f"{path}: Invalid `data` in `redacted_thinking` block. {OTHER_CONVERSATION}")
     loop = next((turn for turn in reversed(turns) if turn.role == "assistant"), None)
     if loop is None or not loop.of("tool_use") or (body.get("thinking") or {}).get("type") in (None, "disabled"):
         return
@@ -126,6 +145,11 @@ def check_thinking(turns: list[Turn], body: Mapping[str, Any], signer: Signer) -
             f"{path}: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot be modified. "
             "These blocks must remain as they were in the original response."
         )
+
+
+def _message(path: str) -> int:
+    """The position in `messages` that a path names."""
+    return int(path.split(".")[1])
 
 
 def check_last(turn: Turn) -> None:

@@ -98,7 +98,7 @@ def check(
 
 
 def _check_tools(tools: Sequence[Mapping[str, Any]], items: Sequence[Mapping[str, Any]]) -> set[str]:
-    added = [tool for item in items if item.get("type") == "additional_tools" for tool in item["tools"]]
+    added = [tool for item in items if item.get("type") == "additional_tools" for tool in item.get("tools") or []]
     names: set[str] = set()
     for n, tool in enumerate([*tools, *added]):
         if tool.get("type") != "function":
@@ -156,12 +156,28 @@ def _check_items(items: Sequence[Mapping[str, Any]]) -> None:
             ids.add(item_id)
         if kind == "message":
             _check_message(item, n)
-        elif kind not in ("function_call", "function_call_output", "reasoning", "additional_tools"):
+        elif kind == "additional_tools":
+            _check_additional(item, n)
+        elif kind not in ("function_call", "function_call_output", "reasoning"):
             raise openai_error(
                 f"Invalid value: '{kind}'. Supported values are: 'function_call', 'function_call_output', 'message', "
                 "'reasoning', and others that this server does not have.",
                 param=f"input[{n}].type",
                 code="invalid_value",
+            )
+
+
+def _check_additional(item: Mapping[str, Any], n: int) -> None:
+    if item.get("role") != "developer":
+        raise openai_error(
+            f"Invalid value: '{item.get('role')}'. Supported values are: 'developer'.",
+            param=f"input[{n}].role",
+            code="invalid_value",
+        )
+    for key in item:
+        if key not in ("type", "role", "tools", "id"):
+            raise openai_error(
+                f"Unknown parameter: 'input[{n}].{key}'.", param=f"input[{n}].{key}", code="unknown_parameter"
             )
 
 

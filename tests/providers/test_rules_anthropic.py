@@ -60,7 +60,16 @@ def without(key: str) -> dict[str, Any]:
     return {name: value for name, value in body().items() if name != key}
 
 
-ADDED = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": tool("added")}}
+def addition(definition: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": definition}, **more}
+
+
+def named(kind: str, name: str) -> dict[str, Any]:
+    return {"type": kind, "tool": {"type": "tool_reference", "name": name}}
+
+
+ADDED = addition(tool("added"))
+INLINE_HEADERS = {**ANTHROPIC_HEADERS, "anthropic-beta": INLINE_TOOLS_BETA}
 NEW_MODEL = {"model": "claude-opus-5-5"}
 FORMAT = {"type": "json_schema", "schema": {"type": "object", "properties": {}, "additionalProperties": False}}
 
@@ -317,6 +326,60 @@ def test_tool_added_in_mid_conversation_is_offered_and_may_be_called(server: Pro
     assert answer["content"][0]["text"] == "weather,added"
 
 
+CHANGES_REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown name added": (named("tool_addition", "other"), "messages.1.content.0: tool 'other' is not declared"),
+    "unknown name removed": (named("tool_removal", "other"), "messages.1.content.0: tool 'other' is not declared"),
+    "schema of another API": (
+        addition({"name": "x", "parameters": {}}),
+        "messages.1.content.0.tool.definition.custom.parameters: Extra inputs are not permitted",
+    ),
+    "anyOf at the top": (
+        addition({"name": "x", "input_schema": {"type": "object", "anyOf": []}}),
+        "input_schema does not support oneOf, allOf, or anyOf at the top level",
+    ),
+    "known name of another type": (
+        addition({"name": "weather", "type": "web_search_20250305"}),
+        "messages.1.content.0: tool 'weather' is already defined as a different type of tool",
+    ),
+    "two breakpoints on one": (
+        addition(tool("x", **MARK), **MARK),
+        "messages.1.content.0: cache_control goes on the block or in the definition, not both",
+    ),
+    "breakpoint on a deferred one": (
+        addition(tool("x", defer_loading=True), **MARK),
+        "messages.1.content.0: a deferred definition cannot carry cache_control",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES_REFUSED)
+def test_invalid_change_of_tools_is_refused(server: ProviderServer, name: str) -> None:
+    block, words = CHANGES_REFUSED[name]
+    status, answer = anthropic(server, talk(USER, system(block), **NEW_MODEL), INLINE_HEADERS)
+    assert status == 400
+    assert words in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [ADDED, ADDED],
+        [addition(tool(description="A newer one."))],
+        [ADDED, named("tool_removal", "added"), named("tool_addition", "added")],
+        [addition(tool("x", **MARK)), addition(tool("y"), **MARK), text("Use them.")],
+    ],
+    ids=["again", "under a known name", "removed and added", "with a breakpoint"],
+)
+def test_valid_change_of_tools_is_accepted(server: ProviderServer, blocks: list[dict[str, Any]]) -> None:
+    assert anthropic(server, talk(USER, system(*blocks), **NEW_MODEL), INLINE_HEADERS)[0] == 200
+
+
+def test_breakpoints_in_definitions_count(server: ProviderServer) -> None:
+    blocks = [addition(tool(f"x{n}", **MARK)) for n in range(5)]
+    _, answer = anthropic(server, talk(USER, system(*blocks), **NEW_MODEL), INLINE_HEADERS)
+    assert answer["error"]["message"].startswith("A maximum of 4 blocks with cache_control may be provided. Found 5.")
+
+
 # --- thinking in a tool loop: the server knows what it gave ----------------------------------------------------------
 
 
@@ -379,3 +442,28 @@ def test_unknown_loop_needs_thinking_when_it_is_enabled(server: ProviderServer) 
     status, answer = anthropic(server, {**talk(USER, ai(use()), user(result())), **THINK})
     assert status == 400
     assert "Expected `thinking` or `redacted_thinking`, but found `tool_use`." in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("redacted", [False, True])
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({}, 200),
+        ({"tools": [tool(**MARK)], "messages": [user(text(USER["content"], **MARK))]}, 200),
+        ({"system": "Be brief."}, 400),
+        ({"tools": [tool(), tool("other")]}, 400),
+        ({"messages": [user(text("Another question"))]}, 400),
+    ],
+    ids=["same", "breakpoints", "system", "tools", "question"],
+)
+def test_newest_models_take_their_thinking_only_after_what_it_was_thought_after(
+    server: ProviderServer, redacted: bool, change: dict[str, Any], status: int
+) -> None:
+    settings = {**NEW_MODEL, "thinking": {"type": "adaptive"}}
+    server.script = [Reply(thinking="Hm.", redacted=redacted, tool_calls=(ToolCall(name="weather"),)), "Sunny."]
+    _, first = anthropic(server, talk(**settings))
+    turns = [*change.get("messages", [USER]), ai(*first["content"]), user(result(first["content"][-1]["id"]))]
+    found, answer = anthropic(server, {**talk(**settings), **change, "messages": turns})
+    assert found == status
+    if status == 400:
+        assert "The block is bound to a different conversation." in answer["error"]["message"]

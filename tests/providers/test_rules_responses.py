@@ -37,6 +37,10 @@ def thought(item_id: str = "rs_1") -> dict[str, Any]:
     return {"type": "reasoning", "id": item_id, "summary": []}
 
 
+def added(*tools: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"type": "additional_tools", "role": "developer", "tools": list(tools), **more}
+
+
 def body(*items: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"model": "gpt-5-mini", "input": list(items or (USER,)), **more}
 
@@ -58,8 +62,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "tool name with a dot": (body(tools=[tool("a.b")]), "Invalid 'tools[0].name': string does not match pattern."),
     "tool twice": (body(tools=[tool(), tool()]), "duplicate tool name 'weather'"),
     "tool twice, once added": (
-        body(USER, {"type": "additional_tools", "tools": [tool()]}, tools=[tool()]),
+        body(USER, added(tool()), tools=[tool()]),
         "duplicate tool name 'weather'",
+    ),
+    "tools added by the user": (body(USER, added(tool(), role="user")), "Supported values are: 'developer'."),
+    "unknown key beside added tools": (body(USER, added(tool(), cache=1)), "Unknown parameter: 'input[1].cache'."),
+    "tool added in the form of the other API": (
+        body(USER, added({"type": "function", "function": {"name": "x"}})),
+        "Missing required parameter: 'tools[0].name'.",
     ),
     "parameters not an object": (body(tools=[tool(parameters={"type": "string"})]), "got 'type: \"string\"'"),
     "strict tool left open": (body(tools=[tool(strict=True)]), "'additionalProperties' is required"),
@@ -102,7 +112,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "the lowest limit": body(max_output_tokens=16),
     "a tool": body(tools=[tool()], tool_choice={"type": "function", "name": "weather"}),
     "a tool of the provider's own": body(tools=[{"type": "web_search"}]),
-    "a tool added later": body(USER, {"type": "additional_tools", "tools": [tool("other")]}, tools=[tool()]),
+    "a tool added later": body(USER, added(tool("other")), tools=[tool()]),
     "an answered call": body(USER, call(id="fc_1"), result()),
     "two answered calls": body(USER, call(), call("call_2"), result("call_2"), result(), USER),
     "reasoning and a call": body(USER, thought(), call(), result()),

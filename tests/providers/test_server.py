@@ -397,6 +397,36 @@ def test_anthropic_tools_stay_cached_when_the_messages_change() -> None:
     assert found[2][1] == 0
 
 
+def defined(name: str, **more: Any) -> dict[str, Any]:
+    definition = {**TOOL["anthropic"], "name": name, **more}
+    return {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": definition}}
+
+
+@pytest.mark.parametrize(
+    ("tools", "mark", "read"),
+    [
+        ([TOOL["anthropic"]], {}, True),
+        ([TOOL["anthropic"]], MARK, True),
+        ([], {}, False),
+        ([{**TOOL["anthropic"], "defer_loading": True}], {}, False),
+    ],
+    ids=["tools", "tools, and a breakpoint", "no tools", "deferred tools only"],
+)
+def test_anthropic_reads_what_is_before_a_tool_that_is_defined_in_a_message(
+    tools: list[dict[str, Any]], mark: dict[str, Any], read: bool
+) -> None:
+    headers = {**ANTHROPIC_HEADERS, "anthropic-beta": "inline-tools-2026-09-15"}
+    settings = {"model": "claude-opus-5-5", "tools": tools, **({} if mark else MARK)}
+    question = {"role": "user", "content": [{"type": "text", "text": LONG, **mark}]}
+    later = [question, {"role": "system", "content": [defined("second", **mark), defined("third")]}]
+    with ProviderServer(["a"] * 2) as server:
+        anthropic(server, body("anthropic", messages=[question], **settings), headers)
+        anthropic(server, body("anthropic", messages=later, **settings), headers)
+        (size, _), (_, found) = bills(server)
+        assert server.rejected == []
+    assert found == (size if read else 0)
+
+
 @pytest.mark.parametrize(("blocks_between", "found"), [(19, True), (20, False)])
 def test_anthropic_looks_at_20_blocks_the_marked_one_included(blocks_between: int, found: bool) -> None:
     head = {"role": "user", "content": [{"type": "text", "text": LONG, **MARK}]}
