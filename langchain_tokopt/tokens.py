@@ -286,6 +286,8 @@ class TokenCounter:
         for key in ("text", "thinking", "reasoning"):
             if isinstance(block.get(key), str):
                 return self._text(block[key], encoding)  # without signatures, ids, citations
+        if tools := _added_tools(block):
+            return sum(self.tool(tool, model) for tool in tools)
         if _is_call(block):
             return self._call(block.get("name"), block.get("args", block.get("input")), encoding)
         if is_media(block):
@@ -305,6 +307,24 @@ class TokenCounter:
 def _is_call(block: Mapping[str, Any]) -> bool:
     kind = block.get("type")
     return isinstance(kind, str) and kind in _TOOL_CALL_BLOCKS
+
+
+def _added_tools(block: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The definitions of the tools that a block adds in the middle of a conversation: Anthropic's form, or OpenAI's."""
+    if block.get("type") == "non_standard" and isinstance(block.get("value"), Mapping):
+        block = block["value"]  # LangChain's wrapping of what only one provider has
+    found = block.get("tools") if block.get("type") == "additional_tools" else None
+    if block.get("type") == "tool_addition" and isinstance(block.get("tool"), Mapping):
+        found = [block["tool"].get("definition")]  # `None` where it only names a tool that the request has
+    return [_as_bound(tool) for tool in found if isinstance(tool, dict)] if isinstance(found, list) else []
+
+
+def _as_bound(tool: dict[str, Any]) -> dict[str, Any]:
+    """A definition of Anthropic's form as LangChain writes one of a tool that is bound, so that both count alike."""
+    if not isinstance(tool.get("input_schema"), Mapping):
+        return tool
+    shown = {"name": tool.get("name"), "description": tool.get("description"), "parameters": tool["input_schema"]}
+    return {"type": "function", "function": {key: value for key, value in shown.items() if value is not None}}
 
 
 def _inner_content(block: Mapping[str, Any]) -> list[Any] | None:

@@ -172,10 +172,19 @@ def test_blocks_of_any_kind(per_byte: TokenCounter, block: dict[str, Any], token
         | st.fixed_dictionaries(
             {
                 "type": st.sampled_from(
-                    ["image", "image_url", "document", "file", "audio", "video", "tool_use", "media"]
+                    [
+                        *("image", "image_url", "document", "file", "audio", "video", "tool_use", "media"),
+                        *("tool_addition", "additional_tools", "non_standard"),
+                    ]
                 )
             },
-            optional={"image_url": st.none() | st.text() | st.dictionaries(st.text(), st.text()), "source": st.text()},
+            optional={
+                "image_url": st.none() | st.text() | st.dictionaries(st.text(), st.text()),
+                "source": st.text(),
+                "tool": st.text() | st.dictionaries(st.just("definition"), st.text() | st.just({}), max_size=1),
+                "tools": st.text() | st.lists(st.text() | st.dictionaries(st.text(), st.text())),
+                "value": st.text() | st.just({"type": "additional_tools", "tools": [{"name": 1}]}),
+            },
         )
     )
 )
@@ -207,6 +216,37 @@ def test_message_that_was_changed_in_place_is_counted_anew(per_byte: TokenCounte
 
 
 # --- tools -----------------------------------------------------------------------------------------------------------
+
+
+SCHEMA: dict[str, Any] = {"properties": {"at": {"type": "integer"}}, "required": ["at"], "type": "object"}
+INLINE = {"name": "look", "description": "Look at it.", "input_schema": SCHEMA}
+ITEM = {"type": "function", "name": "look", "description": "Look at it.", "parameters": SCHEMA}
+
+
+@pytest.mark.parametrize(
+    ("block", "model", "tools"),
+    [
+        ({"type": "tool_addition", "tool": {"type": "tool_definition", "definition": INLINE}}, CLAUDE, 1),
+        ({"type": "additional_tools", "role": "developer", "tools": [ITEM]}, "gpt-5", 1),
+        ({"type": "additional_tools", "role": "developer", "tools": [ITEM, {**ITEM, "name": "seek"}]}, "gpt-5", 2),
+    ],
+)
+def test_tools_added_in_a_message_count_as_the_schemas_that_they_are(
+    counter: TokenCounter, block: dict[str, Any], model: str, tools: int
+) -> None:
+    text = counter.message(SystemMessage(["Be kind."]), model)
+    size = tools * counter.tool(look, model)
+    assert counter.message(SystemMessage([block]), model) == size + PER_MESSAGE
+    assert counter.message(SystemMessage(["Be kind.", block]), model) == size + text
+    assert counter.message(SystemMessage([{"type": "non_standard", "value": block}]), model) == size + PER_MESSAGE
+    marked = {**block, "cache_control": {"type": "ephemeral"}}
+    assert counter.message(SystemMessage([marked]), model) == size + PER_MESSAGE
+
+
+def test_tool_that_is_added_by_name_counts_as_what_is_sent(per_byte: TokenCounter) -> None:
+    named = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "look"}}
+    sent = '{"type":"tool_addition","tool":{"type":"tool_reference","name":"look"}}'
+    assert per_byte.message(SystemMessage([named]), CLAUDE) == len(sent) + PER_MESSAGE
 
 
 def test_no_tools_cost_nothing(counter: TokenCounter) -> None:
