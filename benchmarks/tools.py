@@ -9,7 +9,8 @@
 * `langgraph-bigtool`: the search of its agent, with the same embedder.
 * `ours`: `ToolIndex`, cold.
 * `ours+feedback`: the same after it learned from N dialogs (N queries where the data has no dialogs), turn by turn.
-  They are drawn by the seed, and with `--feedback` every method is scored on the others only.
+  They are drawn by the seed, and with `--feedback` every method is scored on the others only. It knows which tools the
+  dialog has used before, as an agent does.
 
 `schema_tokens` at k: tokens of the schemas of the k first tools. Times: see `tools_speed`. Costs: see `tools_cost`.
 Several seeds give the mean, with the lowest and the highest.
@@ -47,7 +48,7 @@ KS = (1, 3, 5, 10, 20)
 _PATIENCE_SECONDS = 600.0
 _TIMED = 200
 
-Rank = Callable[[str], Sequence[str]]
+Rank = Callable[[Turn], Sequence[str]]
 
 
 def read_rows(path: Path, **types: type) -> list[dict[str, Any]]:
@@ -82,13 +83,18 @@ def read_turns(path: Path, names: Iterable[str]) -> list[Turn]:
         ValueError: A row is no such row, or needs a tool that is not in the registry.
     """
     known = set(names)
-    turns = []
+    turns: list[Turn] = []
+    called: dict[str, tuple[str, ...]] = {}
     for number, row in enumerate(read_rows(path, query=str, tools=list), 1):
         lacking = [name for name in row["tools"] if name not in known]
         if lacking or not row["tools"]:
             msg = f"{path}: line {number} needs {lacking or 'no tool'}, which the registry has not"
             raise ValueError(msg)
-        turns.append(Turn(row["query"], tuple(dict.fromkeys(row["tools"])), row.get("dialog")))
+        wanted, dialog = tuple(dict.fromkeys(row["tools"])), row.get("dialog")
+        before = called.get(dialog, ())
+        turns.append(Turn(row["query"], wanted, dialog, before))
+        if dialog is not None:
+            called[dialog] = (*before, *wanted)
     return turns
 
 
@@ -114,11 +120,12 @@ def rankers(
     names = [row["name"] for row in registry]
     texts = [f"{words(row['name'])}: {row['description']}" for row in registry]
     tools, lexical = known.matrix(texts), BM25(texts)
-    yield "cosine", lambda query: _best(names, tools @ known.matrix([query])[0])
-    yield "bm25", lambda query: _best(names, lexical.scores(query))
+    yield "cosine", lambda turn: _best(names, tools @ known.matrix([turn.text])[0])
+    yield "bm25", lambda turn: _best(names, lexical.scores(turn.text))
     known.matrix([f"{row['name']}: {row['description']}" for row in registry])  # at once, not one by one
     try:
-        yield "langgraph-bigtool", BigtoolPeer(registry, embeddings=known, dim=tools.shape[1], k=KS[-1])
+        peer = BigtoolPeer(registry, embeddings=known, dim=tools.shape[1], k=KS[-1])
+        yield "langgraph-bigtool", lambda turn: peer(turn.text)
     except ImportError:
         print("langgraph-bigtool is not installed: its figures are missing", file=sys.stderr)
     yield "ours", _ours(registry, known, [])
@@ -137,9 +144,11 @@ def _ours(registry: Sequence[Mapping[str, Any]], known: KeptVectors, learn: Sequ
     tools = [{"type": "function", "function": row} for row in registry]
     index: Any = ToolIndex(tools, embeddings=Encoder(known, timeout_seconds=_PATIENCE_SECONDS))
     index.warm()
+    if not learn:
+        return lambda turn: index.top(turn.text, KS[-1])
     for turn in learn:
-        index.learn(turn.text, turn.tools)
-    return lambda query: index.top(query, KS[-1])
+        index.learn(turn.text, turn.tools, before=turn.before)
+    return lambda turn: index.top(turn.text, KS[-1], before=turn.before)
 
 
 def recall(
@@ -153,7 +162,7 @@ def recall(
     for method, rank in rankers(registry, known, learn):
         found, tokens = dict.fromkeys(KS, 0), dict.fromkeys(KS, 0)
         for turn in turns:
-            best = rank(turn.text)
+            best = rank(turn)
             for k in KS:
                 found[k] += set(turn.tools) <= set(best[:k])
                 tokens[k] += sum(weights[name] for name in best[:k])
@@ -206,9 +215,10 @@ def _parts(
         runs = [_recall_run(args, registry, turns, known, seed) for seed in args.seed]
         yield f"{runs[0][0]} queries, {len(registry)} tools", pooled([rows for _, rows in runs])
     if "speed" in args.only:
-        # No text twice, or it would be remembered.
+        # No text twice, and the embedder without its memo: what is remembered takes no time.
         asked = [f"{turns[at % len(turns)].text} ({at})" for at in range(_TIMED)]
-        yield "times", list(tools_speed.measures(registry, asked, embedder=known.source, sizes=args.sizes))
+        embedder = None if known.source is None else known.source.source()
+        yield "times", list(tools_speed.measures(registry, asked, embedder=embedder, sizes=args.sizes))
     if "cost" in args.only:
         costs = [
             list(

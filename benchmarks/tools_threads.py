@@ -46,11 +46,12 @@ Wrap: TypeAlias = "Callable[[ModelRequest[Any], Handler], Any]"
 
 @dataclass(frozen=True)
 class Turn:
-    """What a user says, and the tools that it takes to answer."""
+    """What a user says, and the tools that it takes to answer. `before`: those of the dialog's earlier turns."""
 
     text: str
     tools: tuple[str, ...]
     dialog: str | None = None
+    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

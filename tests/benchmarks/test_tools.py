@@ -168,3 +168,19 @@ def test_data_that_cannot_be_used_is_named(
 def test_feedback_that_leaves_nothing_to_score_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert tools.main(["--embeddings", "hash", "--only", "recall", "--feedback", "1000"]) == 2
     assert "--feedback 1000" in capsys.readouterr().err
+
+
+def test_each_question_is_embedded_in_each_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Counting(tools_vectors.HashEmbeddings):
+        def embed_query(self, text: str) -> list[float]:
+            asked.append(text)
+            return super().embed_query(text)
+
+    monkeypatch.setattr(tools_vectors, "HashEmbeddings", Counting)
+    monkeypatch.setattr(tools, "_TIMED", 10)
+    monkeypatch.setitem(sys.modules, "langgraph_bigtool.tools", None)
+    run(tmp_path / "rows.json", "--only", "speed", "--sizes", "40", "50")
+    assert len(set(asked)) == 10
+    assert {text: asked.count(text) for text in set(asked)} == dict.fromkeys(asked, 2)
