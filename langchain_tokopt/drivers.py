@@ -23,6 +23,7 @@ from langchain_tokopt.steps import (
     let_it_know,
     must_end,
     plain,
+    request_of,
     straight,
 )
 from langchain_tokopt.surroundings import apart_from_the_call, silenced, watching
@@ -54,7 +55,7 @@ def drive(
                     done, value = advance(steps)
                     continue
                 try:
-                    response = handler(value)
+                    response = handler(request_of(value))
                 except BaseException as error:
                     if must_end(error):
                         let_it_know(steps, error)
@@ -82,7 +83,7 @@ async def adrive(
                     done, value = await in_thread(advance, steps)
                     continue
                 try:
-                    response = await handler(value)
+                    response = await handler(request_of(value))
                 except GeneratorExit as error:  # the event loop is gone: nothing can be awaited any more
                     let_it_know(steps, error)
                     raise

@@ -20,6 +20,7 @@ from langchain_tokopt.steps import (
     INTERNAL_TAG,
     Flow,
     FlowFunction,
+    Held,
     Outcome,
     Pause,
     StreamClosed,
@@ -32,6 +33,7 @@ from langchain_tokopt.steps import (
     must_end,
     partial_answer,
     plain,
+    request_of,
     straight,
 )
 from langchain_tokopt.threads import in_thread
@@ -42,6 +44,7 @@ __all__ = [
     "Flow",
     "FlowFunction",
     "FlowMiddleware",
+    "Held",
     "Later",
     "Outcome",
     "Pause",
@@ -61,6 +64,7 @@ __all__ = [
     "must_end",
     "partial_answer",
     "plain",
+    "request_of",
     "shadowed",
 ]
 
@@ -127,7 +131,8 @@ class FlowMiddleware(AgentMiddleware[Any, Any, Any]):
     def flow(self, request: ModelRequest[Any]) -> Flow:
         """The concern itself: yield requests inwards, return the response.
 
-        It may also yield a `Later`, a call in the background that is made in `self.background`, and a `Pause`.
+        It may also yield a `Held`, a request whose answer it may change or follow with another; a `Later`, a call in
+        the background that is made in `self.background`; and a `Pause`.
         """
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]) -> Any:

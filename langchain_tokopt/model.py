@@ -19,13 +19,14 @@ from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation
 
-from langchain_tokopt.call import BoundTools, Call, amodel_chunks, model_chunks, told
+from langchain_tokopt.call import BoundTools, Call, StreamedAnswer, amodel_chunks, model_chunks, told
 from langchain_tokopt.caller import using_config
 from langchain_tokopt.events import request_scope
 from langchain_tokopt.flow import (
     BACKGROUND_TAG,
     INTERNAL_TAG,
     FlowFunction,
+    Held,
     Later,
     Pause,
     aattend,
@@ -37,6 +38,7 @@ from langchain_tokopt.flow import (
     is_internal,
     let_it_know,
     must_end,
+    request_of,
 )
 
 if TYPE_CHECKING:
@@ -280,7 +282,7 @@ class OptimizedChatModel(BaseChatModel):
             sent, options = call.outgoing(request)
             if _takes_run_manager(type(request.model)):
                 options["run_manager"] = run_manager
-            return call.received(request.model._generate(sent, **options))
+            return call.received(request.model._generate(sent, **options), run_manager)
 
         return call.result(drive(self.flow, call.request, handler, beside=call.answer_internally))
 
@@ -299,7 +301,7 @@ class OptimizedChatModel(BaseChatModel):
             sent, options = call.outgoing(request)
             if _takes_run_manager(type(request.model), "_agenerate"):
                 options["run_manager"] = run_manager
-            return call.received(await request.model._agenerate(sent, **options))
+            return call.received(await request.model._agenerate(sent, **options), run_manager)
 
         return call.result(await adrive(self.flow, call.request, handler, beside=call.aanswer_internally))
 
@@ -314,7 +316,7 @@ class OptimizedChatModel(BaseChatModel):
         with request_scope() as scope:
             pass
         steps = self.flow(call.request)
-        partial: list[ChatGenerationChunk] = []
+        answer = StreamedAnswer(call)
         try:
             with request_scope(scope):
                 done, value = advance(steps)
@@ -324,26 +326,26 @@ class OptimizedChatModel(BaseChatModel):
                         attend(value, call.answer_internally)
                         done, value = advance(steps)
                     continue
+                request = request_of(value)
                 try:
-                    if is_internal(value):
-                        response = call.answer_internally(value, run_manager)
+                    if is_internal(request):
+                        response = call.answer_internally(request, run_manager)
                     else:
-                        partial = []
-                        sent, options = call.outgoing(value)
-                        for chunk in model_chunks(value.model, sent, options):
-                            partial.append(chunk.model_copy())
-                            yield chunk
-                        response = call.streamed(partial)
+                        answer.begin(held=isinstance(value, Held))
+                        sent, options = call.outgoing(request)
+                        for chunk in model_chunks(request.model, sent, options):
+                            yield from answer.take(chunk)
+                        response = answer.response()
                 except BaseException as error:
                     with request_scope(scope):
-                        if must_end(error) or partial:
-                            let_it_know(steps, told(error, partial))
+                        if must_end(error) or answer.sent:
+                            let_it_know(steps, told(error, answer.said))
                             raise  # what has been streamed cannot be taken back, so nothing else may follow it
-                        done, value = advance(steps, error=error)
+                        done, value = advance(steps, error=told(error, answer.broke_off()))
                 else:
                     with request_scope(scope):
                         done, value = advance(steps, response=response)
-            yield from call.unsent(value)
+            yield from answer.rest(value)
         finally:
             with request_scope(scope):
                 steps.close()
@@ -377,7 +379,7 @@ class OptimizedChatModel(BaseChatModel):
                 return await in_thread(function, *args)
 
         steps = self.flow(call.request)
-        partial: list[ChatGenerationChunk] = []
+        answer = StreamedAnswer(call)
         try:
             done, value = await step(advance, steps)
             while not done:
@@ -386,24 +388,25 @@ class OptimizedChatModel(BaseChatModel):
                         await aattend(value, call.aanswer_internally)
                     done, value = await step(advance, steps)
                     continue
+                request = request_of(value)
                 try:
-                    if is_internal(value):
-                        response = await call.aanswer_internally(value, run_manager)
+                    if is_internal(request):
+                        response = await call.aanswer_internally(request, run_manager)
                     else:
-                        partial = []
-                        sent, options = call.outgoing(value)
-                        async for chunk in amodel_chunks(value.model, sent, options):
-                            partial.append(chunk.model_copy())
-                            yield chunk
-                        response = call.streamed(partial)
+                        answer.begin(held=isinstance(value, Held))
+                        sent, options = call.outgoing(request)
+                        async for chunk in amodel_chunks(request.model, sent, options):
+                            for ready in answer.take(chunk):
+                                yield ready
+                        response = answer.response()
                 except BaseException as error:
-                    if must_end(error) or partial:
-                        await step(let_it_know, steps, told(error, partial))
+                    if must_end(error) or answer.sent:
+                        await step(let_it_know, steps, told(error, answer.said))
                         raise
-                    done, value = await step(advance, steps, None, error)
+                    done, value = await step(advance, steps, None, told(error, answer.broke_off()))
                 else:
                     done, value = await step(advance, steps, response)
-            for chunk in call.unsent(value):
+            for chunk in answer.rest(value):
                 yield chunk
         except asyncio.CancelledError as error:
             if inspect.getgeneratorstate(steps) == inspect.GEN_SUSPENDED:

@@ -11,7 +11,16 @@ from langgraph.errors import GraphBubbleUp
 
 from langchain_tokopt.errors import BudgetExceededError
 from langchain_tokopt.later import Later
-from langchain_tokopt.steps import Flow, FlowFunction, Outcome, Pause, advance, is_internal, let_it_know
+from langchain_tokopt.steps import (
+    Flow,
+    FlowFunction,
+    Outcome,
+    Pause,
+    advance,
+    is_internal,
+    let_it_know,
+    request_of,
+)
 
 if TYPE_CHECKING:
     from langchain_tokopt.background import Background
@@ -68,7 +77,7 @@ def guarded(
                     raised, send = error, {"error": error}
                 else:
                     raised, send = None, {"response": response}
-                    if not isinstance(value, (Later, Pause)) and not is_internal(value):
+                    if not isinstance(value, (Later, Pause)) and not is_internal(request_of(value)):
                         answer = response
                         stage = "response"
         finally:
@@ -90,7 +99,7 @@ def shadowed(flow: FlowFunction, *, part: str, failed: Callable[[str, BaseExcept
             done = True
             try:
                 done, value = _past_asides(steps, *advance(steps))
-                done = done or is_internal(value)
+                done = done or is_internal(request_of(value))
             except GraphBubbleUp:
                 raise
             except BudgetExceededError:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("langchain_tokopt")
 
 Flow: TypeAlias = (
-    "Generator[ModelRequest[Any] | Later | Pause, ModelResponse[Any], ModelResponse[Any] | ExtendedModelResponse[Any]]"
+    "Generator[ModelRequest[Any] | Held | Later | Pause, ModelResponse[Any],"
+    " ModelResponse[Any] | ExtendedModelResponse[Any]]"
 )
 FlowFunction: TypeAlias = "Callable[[ModelRequest[Any]], Flow]"
 Outcome: TypeAlias = "ModelResponse[Any] | ExtendedModelResponse[Any]"
@@ -51,6 +52,23 @@ class Pause:
 
     until: Future[Any]
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A request whose answer is not final yet: the flow may change its tool calls, or drop them and call again.
+
+    A flow yields it in the place of the request. Where the answer is streamed, text goes out as it comes, and the tool
+    calls wait: they go out when the flow returns, as they are in what it returns, and never if it calls again. Anywhere
+    else it is the request.
+    """
+
+    request: ModelRequest[Any]
+
+
+def request_of(value: ModelRequest[Any] | Held) -> ModelRequest[Any]:
+    """The request that a flow yielded, held or not."""
+    return value.request if isinstance(value, Held) else value
 
 
 def internal_call(request: ModelRequest[Any]) -> ModelRequest[Any]:
@@ -124,7 +142,7 @@ def _around(outer: FlowFunction, inner: FlowFunction) -> FlowFunction:
                     elif isinstance(value, Pause):
                         response = yield value
                     else:
-                        outcome = yield from inner(value)
+                        outcome = yield from _through(inner, value)
                         response = plain(outcome)
                 except GeneratorExit:
                     raise
@@ -140,6 +158,17 @@ def _around(outer: FlowFunction, inner: FlowFunction) -> FlowFunction:
     return flow
 
 
+def _through(inner: FlowFunction, value: ModelRequest[Any] | Held) -> Flow:
+    """The inner flow for what the outer one yielded: what it makes of a held request stays held."""
+    if not isinstance(value, Held):
+        return inner(value)
+    return inner(value.request) if inner is _held else _around(inner, _held)(value.request)
+
+
+def _held(request: ModelRequest[Any]) -> Flow:
+    return (yield Held(request))
+
+
 def plain(outcome: Any) -> ModelResponse[Any]:
     """The `ModelResponse` inside whatever a handler or a flow gave back."""
     if isinstance(outcome, ExtendedModelResponse):
@@ -151,7 +180,7 @@ def plain(outcome: Any) -> ModelResponse[Any]:
 
 
 def advance(steps: Flow, response: Any = None, error: BaseException | None = None) -> tuple[bool, Any]:
-    """One step of a flow: `(False, request, Later or Pause)` when it yields, `(True, response)` when it returns."""
+    """One step of a flow: `(False, what it yields)`, or `(True, response)` when it returns."""
     try:
         if error is not None:
             return False, steps.throw(error)

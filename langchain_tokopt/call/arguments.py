@@ -1,10 +1,9 @@
-"""One call to a wrapped model: `BaseChatModel`'s arguments as a `ModelRequest`, the answer back, streams and all."""
+"""`BaseChatModel`'s arguments as a `ModelRequest`, and what the flows give back as the model's result."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -12,13 +11,14 @@ from langchain.agents.middleware.types import AgentState, ModelRequest, ModelRes
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, BaseRunManager, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.chat_models import generate_from_stream
-from langchain_core.messages import AIMessage, AIMessageChunk, AnyMessage, BaseMessage, SystemMessage, ToolCall
-from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, SystemMessage
+from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
+from langchain_core.utils.utils import LC_ID_PREFIX
 
-from langchain_tokopt.flow import Outcome, StreamClosed, plain
+from langchain_tokopt.flow import Outcome, plain
 
 # What of a request belongs to its tools: kept out of `model_settings`, and useless (for OpenAI: an error) without any.
 _TOOL_KEYS = ("tools", "tool_choice", "parallel_tool_calls")
@@ -110,9 +110,14 @@ class Call:
         messages, options = self.outgoing(request)
         return ModelResponse(result=[await request.model.ainvoke(messages, _watched_by(run_manager), **options)])
 
-    def received(self, result: ChatResult) -> ModelResponse[Any]:
-        """The model's result as a response; the flows see the metadata that LangChain would add only later."""
+    def received(self, result: ChatResult, run_manager: BaseRunManager | None = None) -> ModelResponse[Any]:
+        """The model's result as a response; the flows see the metadata and the id that LangChain would add only later.
+
+        A flow that returns a copy of the message thus returns one that is known by its id.
+        """
         first = result.generations[0]
+        if first.message.id is None and run_manager is not None:
+            first.message.id = f"{LC_ID_PREFIX}-{run_manager.run_id}-0"
         if len(result.generations) == 1:
             first.message.response_metadata = {
                 **(result.llm_output or {}),
@@ -124,111 +129,44 @@ class Call:
         return response
 
     def streamed(self, chunks: list[ChatGenerationChunk]) -> ModelResponse[Any]:
-        result = generate_from_stream(iter(chunks))
-        response: ModelResponse[Any] = ModelResponse(result=[result.generations[0].message])
+        """The answer in `chunks` as a response, with the metadata that LangChain adds to chunks as they go out."""
+        first = generate_from_stream(iter(chunks)).generations[0]
+        first.message.response_metadata = {**(first.generation_info or {}), **first.message.response_metadata}
+        response: ModelResponse[Any] = ModelResponse(result=[first.message])
         self.results.append((response, None))
         return response
 
     def result(self, outcome: Outcome) -> ChatResult:
-        """The model's own result when the flows gave its answer back, else a result made of theirs."""
-        message = plain(outcome).result[0]
-        for response, result in self.results:
-            if result is not None and response.result[0] is message:
-                return result
+        """The model's own result when the flows gave its answer back, else a result made of theirs.
+
+        Of several calls it has the usage of all, for all were billed.
+        """
+        message = answer_of(outcome)
+        billed = [usage for response, _ in self.results if (usage := usage_of(response.result[0]))]
+        if len(self.results) > 1 and billed:
+            message = message.model_copy(update={"usage_metadata": functools.reduce(add_usage, billed)})
+        # A copy that a flow changed has the metadata of the answer that it was made from.
+        for own in reversed([own for _, own in self.results if own is not None]):
+            first = own.generations[0]
+            if first.message is message:
+                return own
+            if first.message.response_metadata == message.response_metadata:
+                changed = ChatGeneration(message=message, generation_info=first.generation_info)
+                return ChatResult(generations=[changed], llm_output=own.llm_output)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
-    def unsent(self, outcome: Outcome) -> Iterator[ChatGenerationChunk]:
-        """Chunks of an answer that did not come from the stream (a cache hit); nothing when it did."""
-        if self.results:
-            return
-        yield from chunks_of(plain(outcome).result[0])
+
+def answer_of(outcome: Outcome) -> BaseMessage:
+    """What is said in the end: the last message of the model's."""
+    result = plain(outcome).result
+    return next((message for message in reversed(result) if isinstance(message, AIMessage)), result[0])
 
 
-def chunks_of(message: BaseMessage) -> Iterator[ChatGenerationChunk]:
-    """A complete answer as a stream of chunks: text word by word, everything else in one chunk, then the end."""
-    given = message if isinstance(message, AIMessage) else AIMessage(content=message.content)
-    content: Any = given.content
-    if isinstance(content, str):
-        for word in _words(content):
-            yield ChatGenerationChunk(message=AIMessageChunk(content=word, id=given.id))
-        content = ""
-    elif all(isinstance(block, dict) for block in content):
-        for n, block in enumerate(content):
-            for piece in _pieces({"index": n, **block}):
-                yield ChatGenerationChunk(message=AIMessageChunk(content=[piece], id=given.id))
-        content = []
-    last = AIMessageChunk(
-        content=content,
-        id=given.id,
-        name=given.name,
-        additional_kwargs=given.additional_kwargs,
-        response_metadata=given.response_metadata,
-        usage_metadata=given.usage_metadata,
-        tool_call_chunks=[_chunk_of(n, tool_call) for n, tool_call in enumerate(given.tool_calls)],
-        chunk_position="last",
-    )
-    yield ChatGenerationChunk(message=last)
-
-
-def _chunk_of(index: int, call: ToolCall) -> ToolCallChunk:
-    return tool_call_chunk(
-        name=call["name"], args=json.dumps(call["args"], ensure_ascii=False), id=call["id"], index=index
-    )
-
-
-def _pieces(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A content block word by word if it is text, else as it is; chunks of one `index` become one block again."""
-    words = _words(block["text"]) if block.get("type") == "text" and isinstance(block.get("text"), str) else []
-    if len(words) < 2:
-        yield block
-        return
-    yield {**block, "text": words[0]}
-    for word in words[1:]:
-        yield {"type": "text", "text": word, "index": block["index"]}
-
-
-def _words(text: str) -> list[str]:
-    if len(text) > 4096:
-        return text.splitlines(keepends=True)
-    words: list[str] = []
-    for part in text.split(" "):
-        words.append(part + " ")
-    if words:
-        words[-1] = words[-1][:-1]
-    return [word for word in words if word]
-
-
-def model_chunks(
-    model: BaseChatModel, messages: list[BaseMessage], options: dict[str, Any]
-) -> Iterator[ChatGenerationChunk]:
-    if type(model)._stream is BaseChatModel._stream:
-        yield from chunks_of(model._generate(messages, **options).generations[0].message)
-        return
-    yield from model._stream(messages, **options)
-
-
-async def amodel_chunks(
-    model: BaseChatModel, messages: list[BaseMessage], options: dict[str, Any]
-) -> AsyncIterator[ChatGenerationChunk]:
-    kind = type(model)
-    if kind._astream is BaseChatModel._astream and kind._stream is BaseChatModel._stream:
-        for chunk in chunks_of((await model._agenerate(messages, **options)).generations[0].message):
-            yield chunk
-        return
-    async for chunk in model._astream(messages, **options):
-        yield chunk
+def usage_of(message: BaseMessage) -> UsageMetadata | None:
+    """What the provider said that the message used."""
+    return message.usage_metadata if isinstance(message, AIMessage) else None
 
 
 def _watched_by(run_manager: BaseRunManager | None) -> RunnableConfig:
     """A config under which an internal call is seen by those who watch the outer one."""
     return {"callbacks": list(run_manager.inheritable_handlers)} if run_manager else {}
-
-
-def told(error: BaseException, chunks: list[ChatGenerationChunk]) -> BaseException:
-    """What a flow is told when a stream ends early: the error with what was streamed before it (`partial_answer`)."""
-    if isinstance(error, GeneratorExit):
-        error = StreamClosed()
-    if chunks:
-        with contextlib.suppress(Exception):  # chunks that do not fit, a class with slots: then it is the error alone
-            error.tokopt_partial = generate_from_stream(iter(chunks)).generations[0].message  # type: ignore[attr-defined]
-    return error
