@@ -44,7 +44,8 @@ class LearnedUsage:
 
     def _new_locks(self) -> None:
         self._lock = threading.Lock()
-        self._exchange = threading.Lock()  # held while a database is asked; nobody who learns or ranks waits for it
+        self._flushing = threading.Lock()
+        self._read_meanwhile: dict[bytes, UsageSums] | None = None  # during a flush: what was to be merged
 
     @property
     def version(self) -> int:
@@ -102,14 +103,17 @@ class LearnedUsage:
         """Hand what was observed since the last time to `add`, and go on from the sums that it gives back.
 
         `add` puts it on top of the sums in the database (`ToolStore.add_usage`). It is not called when there is
-        nothing. When it raises, what was observed is kept for the next time, and the error goes on.
+        nothing. When it raises, what was observed is kept for the next time, and the error goes on. Nobody who learns,
+        reads or merges waits for it, only another flush.
         """
-        with self._exchange:
+        with self._flushing:
             with self._lock:
+                if not self._new:
+                    return
                 taken, self._new = self._new, OrderedDict()
                 count, self._waiting = self._waiting, 0
-            if not taken:
-                return
+                self._read_meanwhile = {}
+            rows: Mapping[bytes, UsageSums] = {}
             try:
                 rows = add(taken)
             except BaseException:
@@ -120,23 +124,29 @@ class LearnedUsage:
                     self._new = taken
                     self._waiting += count
                 raise
-            with self._lock:
-                self._take_over(rows)  # nothing newer can have been merged meanwhile
+            finally:
+                with self._lock:
+                    meanwhile, self._read_meanwhile = self._read_meanwhile, None
+                    self._take_over(rows)
+                    self._take_over(self._no_older(meanwhile or {}))
 
     def merge(self, rows: Mapping[bytes, UsageSums]) -> None:
         """Take up sums that were read from the database, in place of older ones (`ToolStore.usage`, `changed_since`).
 
-        They already hold what this process has flushed; what it has not is counted on top of them.
+        They already hold what this process has flushed; what it has not is counted on top of them. During a flush
+        nobody knows which of the two is true of what is being flushed: they are taken up when it ends.
         """
-        with self._exchange, self._lock:  # not during a flush, or what it writes could be counted twice
-            known = self._sums
-            self._take_over(
-                {
-                    digest: row
-                    for digest, row in rows.items()
-                    if digest not in known or known[digest].revision <= row.revision
-                }
-            )
+        with self._lock:
+            if self._read_meanwhile is None:
+                self._take_over(self._no_older(rows))
+            else:
+                self._read_meanwhile.update(rows)
+
+    def _no_older(self, rows: Mapping[bytes, UsageSums]) -> dict[bytes, UsageSums]:
+        known = self._sums
+        return {
+            digest: row for digest, row in rows.items() if digest not in known or known[digest].revision <= row.revision
+        }
 
     def _take_over(self, rows: Mapping[bytes, UsageSums]) -> None:
         if rows:

@@ -92,10 +92,12 @@ class UsageSums:
         """The words and their counts. A word keeps its place in the array for as long as it is kept."""
         if not len(later.terms):
             return self.terms, self.counts * np.float32(kept)
-        known, slots = np.nonzero(later.terms[:, None] == self.terms)
-        counts = np.concatenate([self.counts * np.float32(kept), np.delete(later.counts, known)])
-        counts[slots] += later.counts[known]
-        terms = np.concatenate([self.terms, np.delete(later.terms, known)])
+        known, places = np.nonzero(later.terms[:, None] == self.terms)
+        new = np.ones(len(later.terms), dtype=np.bool_)
+        new[known] = False
+        terms = np.concatenate([self.terms, later.terms[new]])
+        counts = np.concatenate([self.counts * np.float32(kept), later.counts[new]])
+        counts[places] += later.counts[known]
         over = len(terms) - MAX_TERMS
         if over <= 0:
             return terms, counts

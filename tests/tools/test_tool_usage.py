@@ -451,6 +451,31 @@ def test_what_is_observed_during_a_flush_counts_on_top() -> None:
     assert shelf.rows[A].examples == sums_of(usage)[A].examples == 2
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_read_during_a_flush_is_taken_up_after_it(fails: bool) -> None:
+    usage, other, shelf = LearnedUsage(), LearnedUsage(), Shelf()
+    other.observe("refund", EAST, [A, B])
+    other.flush(shelf.add)
+    usage.observe("refund", EAST, [A])
+
+    def slowly(new: Mapping[bytes, UsageSums]) -> dict[bytes, UsageSums]:
+        usage.merge(shelf.rows)
+        kept = {} if fails else shelf.add(new)
+        usage.merge(shelf.rows)  # as read by another thread, before this one knows that it is written
+        if fails:
+            raise OSError("no space left")
+        return kept
+
+    if fails:
+        with pytest.raises(OSError, match="no space left"):
+            usage.flush(slowly)
+    else:
+        usage.flush(slowly)
+    assert {digest: sums.examples for digest, sums in sums_of(usage).items()} == {A: 2, B: 1}
+    usage.flush(shelf.add)
+    assert {digest: sums.examples for digest, sums in shelf.rows.items()} == {A: 2, B: 1}
+
+
 def test_rows_that_are_older_than_what_is_known_are_not_taken_up() -> None:
     usage, shelf = LearnedUsage(), Shelf()
     usage.observe("refund", EAST, [A])
