@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langchain_tokopt.adapt import SavingsGuard
+    from langchain_tokopt.binder import ToolBinder
     from langchain_tokopt.budget import Budget, BudgetMiddleware
     from langchain_tokopt.cache import Precompute, SemanticCache, SemanticCacheMiddleware, SemanticLLMCache
     from langchain_tokopt.context import HistoryCompression, HistoryCompressionMiddleware, compress_messages
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
     from langchain_tokopt.pricing import Pricing, Rates
     from langchain_tokopt.telemetry import Report, Telemetry, UsageCallback, UsageMiddleware
     from langchain_tokopt.tokens import TokenCounter
-    from langchain_tokopt.tools import ToolSelection, ToolSelectionMiddleware
+    from langchain_tokopt.tools import IntentClassifier, ToolIndex, ToolSelection, ToolSelectionMiddleware
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "adapt": ("SavingsGuard",),
+    "binder": ("ToolBinder",),
     "budget": ("Budget", "BudgetMiddleware"),
     "cache": ("Precompute", "SemanticCache", "SemanticCacheMiddleware", "SemanticLLMCache"),
     "context": ("HistoryCompression", "HistoryCompressionMiddleware", "compress_messages"),
@@ -50,7 +52,7 @@ _HOMES = {
     "pricing": ("Pricing", "Rates"),
     "telemetry": ("Report", "Telemetry", "UsageCallback", "UsageMiddleware"),
     "tokens": ("TokenCounter",),
-    "tools": ("ToolSelection", "ToolSelectionMiddleware"),
+    "tools": ("IntentClassifier", "ToolIndex", "ToolSelection", "ToolSelectionMiddleware"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -64,6 +66,7 @@ __all__ = [
     "FlowMiddleware",
     "HistoryCompression",
     "HistoryCompressionMiddleware",
+    "IntentClassifier",
     "MissingDependencyError",
     "NoChatModelError",
     "Precompute",
@@ -79,6 +82,8 @@ __all__ = [
     "TokOptError",
     "TokenCounter",
     "TokenOptimizer",
+    "ToolBinder",
+    "ToolIndex",
     "ToolSelection",
     "ToolSelectionMiddleware",
     "UsageCallback",

@@ -160,6 +160,15 @@ class MemoEmbeddings(Embeddings):
         """Unit vector of one text, embedded as a query: float32 `[d]`, read-only."""
         return self._vectors([text], "query")[0]
 
+    def queries(self, texts: Sequence[str]) -> list[Vector]:
+        """Unit vectors of texts embedded as queries, each float32 `[d]`, read-only; all at once if it is `local`."""
+        return self._vectors(list(texts), "query")
+
+    @property
+    def local(self) -> bool:
+        """Whether the embedder runs on this machine and takes many texts at once, so that one more costs little."""
+        return isinstance(self.source(), _OURS)
+
     def vectors(self, texts: Sequence[str]) -> Vector:
         """Unit vectors of `texts`, embedded as documents: float32 `[n, d]`; `[0, 0]` for no texts."""
         rows = self._vectors(list(texts), "document")

@@ -124,14 +124,16 @@ class TokenOptimizer:
                 own_result=is_search_result,
             )
         if self.tools:
-            self.tools.attach(embeddings=self.embeddings, counter=self.counter, pricing=self.pricing)
+            self.tools.attach(
+                embeddings=self.embeddings, counter=self.counter, pricing=self.pricing, database=self.database
+            )
         if self.history:
             self.history.attach(counter=self.counter, pricing=self.pricing)
         if self.budget:
             self.budget.attach(database=self.database, counter=self.counter, pricing=self.pricing)
         self._id = uuid.uuid4().hex
         self._background = Background()
-        self.middleware: list[FlowMiddleware] = self._flows(escape_hatch=True)
+        self.middleware: list[FlowMiddleware] = self._flows(keeps_searches=True)
         self.callback = UsageCallback(self.telemetry)
         self.llm_cache = SemanticLLMCache(self.cache, sink=self.telemetry, mode=self._part_mode) if self.cache else None
 
@@ -163,7 +165,7 @@ class TokenOptimizer:
 
         return cls(**{**settings(preset), **overrides})
 
-    def _flows(self, *, escape_hatch: bool) -> list[FlowMiddleware]:
+    def _flows(self, *, keeps_searches: bool) -> list[FlowMiddleware]:
         """The parts that are on, outermost first."""
         mode = self._part_mode
         sink: Sink = self.savings_guard.watching(self.telemetry) if self.savings_guard else self.telemetry
@@ -171,7 +173,7 @@ class TokenOptimizer:
         if self.cache:
             flows.append(SemanticCacheMiddleware(self.cache, sink=sink, mode=mode, pricing=self.pricing))
         if self.tools:
-            flows.append(ToolSelectionMiddleware(self.tools, sink=sink, mode=mode, escape_hatch=escape_hatch))
+            flows.append(ToolSelectionMiddleware(self.tools, sink=sink, mode=mode, keeps_searches=keeps_searches))
         if self.history:
             flows.append(HistoryCompressionMiddleware(self.history, sink=sink, mode=mode))
         if self.budget:
@@ -201,7 +203,7 @@ class TokenOptimizer:
         Raises:
             NoChatModelError: There is no chat model to be seen; the message says what to wrap instead.
         """
-        flow = compose(*(middleware.run_flow for middleware in self._flows(escape_hatch=False)))
+        flow = compose(*(middleware.run_flow for middleware in self._flows(keeps_searches=False)))
 
         def wrap_model(model: BaseChatModel) -> BaseChatModel:
             if isinstance(model, OptimizedChatModel) and model.tokopt_owner == self._id:
@@ -231,6 +233,8 @@ class TokenOptimizer:
         self._background.close()
         if self.cache:
             self.cache.close()
+        if self.tools:
+            self.tools.close()
         self.telemetry.close()
         if self.budget:
             self.budget.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
@@ -20,6 +20,9 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_tokopt.identity import model_identity
 from langchain_tokopt.tools.schema import tool_name
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware.types import ModelRequest
 
 Form: TypeAlias = Literal["anthropic", "openai"]
 
@@ -72,6 +75,26 @@ def carried_form(model: Any, settings: Mapping[str, Any] | None = None) -> Form 
     return None
 
 
+def binds_thoughts(request: ModelRequest[Any]) -> bool:
+    """Whether the model's thoughts may be refused when the tools before them change: Claude's, when it thinks.
+
+    The signature of a thought covers, with newer models, all that came before it
+    (https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages).
+    """
+    client = _client(request.model)
+    if getattr(client, "_llm_type", None) != "anthropic-chat":
+        return False
+    thinking = request.model_settings.get("thinking", getattr(client, "thinking", None))
+    if isinstance(thinking, Mapping) and thinking.get("type") != "disabled":
+        return True
+    return any(
+        isinstance(block, Mapping) and block.get("type") in ("thinking", "redacted_thinking")
+        for message in request.messages
+        if isinstance(message, AIMessage) and isinstance(message.content, list)
+        for block in message.content
+    )
+
+
 def _client(model: Any) -> Any:
     """The provider's client; the models that this package puts around one have it as `inner`."""
     while isinstance(inner := getattr(model, "inner", None), BaseChatModel):
@@ -112,6 +135,13 @@ def definition(tool: Any, form: Form, *, strict: bool | None = None) -> dict[str
         return _openai(tool, strict) if form == "openai" else _anthropic(tool, strict)
     except Exception:  # when it is bound, the client says what is wrong with it
         return None
+
+
+def tellable(tool: Any, parameters: Mapping[str, Any], form: Form) -> bool:
+    """Whether the tool with these parameters has a `definition`, as far as that can be seen at once."""
+    if form == "anthropic":
+        return _REFUSED.isdisjoint(parameters)
+    return not (isinstance(tool, BaseTool) and (tool.metadata or {}).get("type") == "custom_tool")
 
 
 def with_additions(

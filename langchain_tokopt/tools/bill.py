@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_tokopt.identity import ModelIdentity, model_identity
 from langchain_tokopt.prefix import Segment, caching_enabled, split
-from langchain_tokopt.tools.worth import Worth, rounded_up, worth
+from langchain_tokopt.tools.worth import Way, Worth, rounded_up, worth
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
     from langchain_tokopt.pricing import Pricing, Rates
     from langchain_tokopt.tokens import TokenCounter
-    from langchain_tokopt.tools.plan import Plan, Registry
+    from langchain_tokopt.tools.plan import Plan
+    from langchain_tokopt.tools.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -34,25 +36,42 @@ class Bill:
     pricing: Pricing
 
     @cached_property
-    def before(self) -> int:
-        """Schema tokens of all tools."""
+    def given(self) -> int:
+        """Schema tokens of all tools as they were given."""
+        return self.registry.tokens_given(self.counter, self._model.name)
+
+    @cached_property
+    def everything(self) -> int:
+        """Schema tokens of all tools as they are sent when nothing is left out."""
         return self.registry.tokens(self.registry.index.names, self.counter, self._model.name, others=True)
 
-    def outlook(self, *, always: Sequence[str], picks: int, asked: str, calls: Iterable[int], searches: bool) -> Worth:
+    @property
+    def caches(self) -> bool:
+        """Whether the provider is known to cache this request's prompt."""
+        return self._rates is not None and self._rates.caching != "none"
+
+    def outlook(
+        self, way: Way, *, always: Sequence[str], picks: int, asked: str, calls: Iterable[int], searches: bool
+    ) -> Worth:
         """What a thread that begins with `asked` is expected to cost: of the given lengths, where it saves least.
 
         `always` are the tools that every thread is given; `picks` more of average size are added to them.
         """
-        core = self.registry.tokens(always, self.counter, self._model.name, others=True)
-        size = (self.before - core) / max(1, len(self.registry.index) - len(always))
+        model = self._model.name
+        own = self.registry.tokens(always, self.counter, model, others=True)
+        size = (self.everything - own) / max(1, len(self.registry.index) - len(always))
+        if way == "proxy":
+            size *= self.registry.note_share(self.counter, model)
+        helpers = self.registry.helper_tokens(self.counter, model, searches=searches, calls=way == "proxy")
         outlooks = [
             worth(
-                everything=self.before,
-                core=core,
+                way=way,
+                everything=self.everything,
+                core=own + helpers,
                 picked=round(size * picks),
                 # Rounded, so that a prompt that carries the date or a name does not change the outlook of a thread.
                 system=rounded_up(self._system),
-                asked=self.counter.text(asked, self._model.name),
+                asked=self.counter.text(asked, model),
                 rates=self._rates,
                 calls=count,
                 searches=searches,
@@ -62,8 +81,9 @@ class Bill:
         return max(outlooks, key=lambda outlook: outlook.share)
 
     def after(self, plan: Plan) -> int:
-        """Schema tokens of the tools that the plan binds."""
-        return sum(plan.tokens(self.counter, self._model.name))
+        """Tokens of the tools that the model is told of by the plan, in whatever place."""
+        core, added, last = plan.weights(self.counter, self._model.name)
+        return core + sum(added) + last
 
     def saved_usd(self, plan: Plan) -> Decimal | None:
         """USD that the plan saves in this one call, `None` when the price is not known.
@@ -73,20 +93,47 @@ class Bill:
         rates = self._rates
         if rates is None:
             return None
-        rest = [Segment(b"system", self._system)]
-        rest += [
-            Segment(b"message %d" % at, self.counter.message(message, self._model.name))
-            for at, message in enumerate(self.request.messages)
-        ]
-        full, few = [Segment(b"all", self.before)], self._segments(plan, None)
-        answered = _last_answer(self.request.messages)
+        full, few = self._prompt(None, None), self._prompt(plan, None)
+        answered = _last_answer(self.messages)
         if answered is None:  # a thread's first call: what all threads have in common is in the cache
-            full_before, few_before = [*full, rest[0]], few[:1]
+            full_before, few_before = full[:2], few[: 1 if plan.way == "rebind" else 2]
         else:
-            seen = rest[: answered + 1]
-            full_before, few_before = [*full, *seen], [*self._segments(plan, _last_answer(self.messages)), *seen]
-        full_use, few_use = split(full_before, [*full, *rest], rates), split(few_before, [*few, *rest], rates)
-        return full_use.cost(rates) - few_use.cost(rates)
+            full_before, few_before = self._prompt(None, answered), self._prompt(plan, answered)
+        return split(full_before, full, rates).cost(rates) - split(few_before, few, rates).cost(rates)
+
+    def saved_usd_by_size(self) -> Decimal | None:
+        """USD that smaller schemas save in this one call when all tools are bound; `None` when it is not known."""
+        rates = self._rates
+        if rates is None:
+            return None
+        rest = self._prompt(None, None)[1:]
+        given, sent = [Segment(b"given", self.given), *rest], [Segment(b"sent", self.everything), *rest]
+        answered = _last_answer(self.messages)
+        seen = 2 if answered is None else len(self._prompt(None, answered))
+        before, after = split(given[:seen], given, rates), split(sent[:seen], sent, rates)
+        return before.cost(rates) - after.cost(rates)
+
+    def _prompt(self, plan: Plan | None, before: int | None) -> list[Segment]:
+        """The prompt with the plan's tools, or with all: as it is now, or as it was for the answer at `before`.
+
+        `before` is a position of the thread. Of that the request may show the end only.
+        """
+        model = self._model.name
+        hidden = max(0, len(self.messages) - len(self.request.messages))
+        shown = self.request.messages if before is None else self.request.messages[: max(0, before - hidden)]
+        said = [[Segment(b"message %d" % at, self.counter.message(message, model))] for at, message in enumerate(shown)]
+        tools = [Segment(b"all", self.given)]
+        if plan is not None:
+            core, added, last = plan.weights(self.counter, model)
+            tools = [Segment(b"core", core)]
+            for number, (batch, tokens) in enumerate(zip(plan.batches, added, strict=True)):
+                if before is None or batch.at < before:
+                    at = max(0, batch.at - hidden)
+                    place = tools if plan.way == "rebind" or at >= len(said) else said[at]
+                    place.append(Segment(b"batch %d" % number, tokens))
+            if before is None and last:
+                tools.append(Segment(b"last", last))
+        return [*tools, Segment(b"system", self._system), *chain.from_iterable(said)]
 
     @cached_property
     def _model(self) -> ModelIdentity:
@@ -106,17 +153,6 @@ class Bill:
     def _system(self) -> int:
         system = self.request.system_message
         return 0 if system is None else self.counter.message(system, self._model.name)
-
-    def _segments(self, plan: Plan, before: int | None) -> list[Segment]:
-        """The plan's tools as they are sent now, or as they were for the answer at position `before` of the thread."""
-        core, *added, last = plan.tokens(self.counter, self._model.name)
-        found = [
-            Segment(b"batch %d" % number, tokens)
-            for number, (batch, tokens) in enumerate(zip(plan.batches, added, strict=True))
-            if before is None or batch.at < before
-        ]
-        now_only = [Segment(b"last", last)] if before is None and last else []
-        return [Segment(b"core", core), *found, *now_only]
 
 
 def _last_answer(messages: Sequence[BaseMessage]) -> int | None:

@@ -8,24 +8,29 @@ import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import ConfigurationError
+from langchain_tokopt.tools.embedded import embedded
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
+
+    from langchain_tokopt.tools.embedded import VectorKeeper
+    from langchain_tokopt.tools.schema import ToolSpec
+
+T = TypeVar("T")
 
 TIMEOUT_SECONDS = 10.0
 # The first call loads a model (about 5 s on a free core) and embeds every tool (about 10 ms each): it may take longer.
 FIRST_CALL_FACTOR = 3
 RETRY_SECONDS = 60.0
-_BATCH = 128
 _EXIT_SECONDS = 15.0
 
 _running: set[threading.Thread] = set()
@@ -78,31 +83,36 @@ class Encoder:
         self._paused_until = float("-inf")
         self._problems: deque[Exception] = deque(maxlen=16)
 
-    def documents(self, texts: Sequence[str]) -> Future[NDArray[np.float32]]:
-        """The vectors of `texts` to come, float32 `[n, d]`, unit norm; computed in the background from now on."""
+    def tools(self, specs: Sequence[ToolSpec], keeper: VectorKeeper | None = None) -> Future[NDArray[np.float32]]:
+        """The vectors of tools to come, float32 `[n, d]`, unit norm; computed in the background from now on."""
 
-        def batches() -> Iterator[NDArray[np.float32]]:
-            for begin in range(0, len(texts), _BATCH):
-                if _ending.is_set():
-                    msg = "the process is ending"
-                    raise RuntimeError(msg)
-                yield self._memo.vectors(list(texts[begin : begin + _BATCH]))
+        def proceed() -> None:
+            if _ending.is_set():
+                msg = "the process is ending"
+                raise RuntimeError(msg)
 
-        return self._start(lambda: np.concatenate(list(batches())))
+        return self._start(lambda: embedded(specs, self._memo, keeper=keeper, proceed=proceed))
 
-    def query(self, text: str) -> Future[NDArray[np.float32]]:
-        """The vector of one question to come, float32 `[d]`, unit norm."""
-        return self._start(lambda: self._memo.vector(text))
+    def queries(self, text: str, parts: Sequence[str] = ()) -> Future[list[NDArray[np.float32]]]:
+        """The vectors of a question and of its parts to come, each float32 `[d]`, unit norm.
 
-    def wait_for_documents(self, vectors: Future[NDArray[np.float32]]) -> NDArray[np.float32] | None:
+        Of the question only where each text would be a call to another machine.
+        """
+        return self._start(lambda: self._memo.queries([text, *parts] if self._memo.local else [text]))
+
+    def name(self) -> str:
+        """What identifies the embedder where vectors are kept; an empty text as long as it was not used."""
+        return self._memo.name if self._memo.loaded else ""
+
+    def wait_for_tools(self, vectors: Future[NDArray[np.float32]]) -> NDArray[np.float32] | None:
         """What `vectors` gives within the time limit, else `None`; the reason is then among `problems`."""
         return self._wait(vectors, self._timeout * FIRST_CALL_FACTOR, rest=False)
 
-    def wait_for_query(self, vector: Future[NDArray[np.float32]]) -> NDArray[np.float32] | None:
-        """What `vector` gives within the time limit, else `None`; the reason is then among `problems`."""
-        return self._wait(vector, self._timeout, rest=True)
+    def wait_for_queries(self, vectors: Future[list[NDArray[np.float32]]]) -> list[NDArray[np.float32]] | None:
+        """What `vectors` gives within the time limit, else `None`; the reason is then among `problems`."""
+        return self._wait(vectors, self._timeout, rest=True)
 
-    def _wait(self, result: Future[NDArray[np.float32]], seconds: float, *, rest: bool) -> NDArray[np.float32] | None:
+    def _wait(self, result: Future[T], seconds: float, *, rest: bool) -> T | None:
         try:
             return result.result(seconds)
         except Exception as error:  # whatever the embedder raises, ranking goes on without it
@@ -125,8 +135,8 @@ class Encoder:
             found.append(self._problems.popleft())
         return tuple(found)
 
-    def _start(self, work: Callable[[], NDArray[np.float32]]) -> Future[NDArray[np.float32]]:
-        future: Future[NDArray[np.float32]] = Future()
+    def _start(self, work: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
         context = contextvars.copy_context()
 
         def run() -> None:

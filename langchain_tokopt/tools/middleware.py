@@ -1,4 +1,4 @@
-"""The middleware that binds the tools a thread needs and answers the model's search for others."""
+"""The middleware that sends a thread the tools that it needs and answers the model's search for others."""
 
 from __future__ import annotations
 
@@ -10,19 +10,25 @@ from typing import Any, ClassVar, cast
 from langchain.agents.middleware.types import ModelRequest
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_tokopt.caller import call_who
 from langchain_tokopt.events import Decision, Mode, Sink
-from langchain_tokopt.flow import Flow, FlowMiddleware
-from langchain_tokopt.tools.selection import Selection, ToolSelection
+from langchain_tokopt.flow import Flow, FlowMiddleware, Held
+from langchain_tokopt.tools.answers import understood
+from langchain_tokopt.tools.selected import Selection
+from langchain_tokopt.tools.selection import ToolSelection
 
+# How many searches of one step are answered; so many more are told that it is enough. Then the tool that searches is
+# gone, which costs the provider's cached prefix and ends any loop.
 _SEARCHES_PER_STEP = 4
+_REFUSALS_PER_STEP = 2
 
 
 class ToolSelectionMiddleware(FlowMiddleware):
-    """Binds to each model call the tools that its thread needs; see `ToolSelection` for which these are.
+    """Sends each model call the tools that its thread needs; see `ToolSelection` for which these are, and how.
+
+    What the model asks of tools that the agent does not have - a search for others, a call of one through another - is
+    dealt with here, so that the agent, its other middleware and whoever approves tool calls see real calls only.
 
     Narrowing is no security boundary: a tool that is not bound still runs when the model names it.
 
@@ -31,8 +37,8 @@ class ToolSelectionMiddleware(FlowMiddleware):
         sink: Who is told of each decision.
         mode: "optimize", or "shadow" to decide and record without changing anything.
         name: The middleware's name in the graph.
-        escape_hatch: Whether a narrowed request gets the tool `search_tools`. Only an agent can run it: turn it off
-            where a bare model is called, and each message picks twice as many tools instead.
+        keeps_searches: Whether what the model searched for becomes part of the thread, as it does in an agent. A bare
+            model has one answer to give: there the search is gone afterwards, and what was found is known by its use.
     """
 
     part: ClassVar[str] = "tools"
@@ -44,36 +50,55 @@ class ToolSelectionMiddleware(FlowMiddleware):
         sink: Sink | None = None,
         mode: Mode = "optimize",
         name: str | None = None,
-        escape_hatch: bool = True,
+        keeps_searches: bool = True,
     ) -> None:
         super().__init__(sink=sink, mode=mode, name=name)
         self.selection = selection or ToolSelection()
-        self.escape_hatch = escape_hatch
+        self.keeps_searches = keeps_searches
 
     def flow(self, request: ModelRequest[Any]) -> Flow:
+        self._learn(request)
         asked: list[BaseMessage] = []
-        for searches_left in range(_SEARCHES_PER_STEP, -1, -1):
+        for left in range(_SEARCHES_PER_STEP + _REFUSALS_PER_STEP, -1, -1):
             seen = _with(request, asked) if asked else request
-            selection, decided = self._select(seen, escape_hatch=self.escape_hatch and searches_left > 0)
-            narrowed = seen if selection.tools is None else seen.override(tools=_bindable(selection))
+            selection, decided = self._select(seen, searches=left > 0)
+            sent = selection.sent(seen)
             try:
-                response = yield narrowed
+                response = yield sent if selection.plan is None else Held(sent)
             except BaseException:
                 self.sink.emit(decided)
                 raise
-            answers = _answers(response.result, selection.searcher)
+            result: Sequence[BaseMessage] = response.result
+            answers: list[ToolMessage] = []
+            if selection.plan is not None:
+                result, answers = understood(
+                    response.result,
+                    selection.plan,
+                    refuse=left <= _REFUSALS_PER_STEP,
+                    drop_asides=not self.keeps_searches,
+                )
             self.sink.emit(self._charged(decided, seen, response.result, answers))
-            if not answers or self.mode == "shadow":
+            if self.mode == "shadow":
+                return response
+            if not answers or response.structured_response is not None:
                 break
             # The search is part of this step: no node of the graph has to know the tool, and nothing else changes.
-            asked += [*response.result, *answers]
-            if response.structured_response is not None or _has_open_calls(asked):
+            asked += [*result, *answers]
+            if _has_open_calls(asked):
                 return replace(response, result=asked)
-        return replace(response, result=[*asked, *response.result]) if asked else response
+        if not asked and result is response.result:
+            return response
+        return replace(response, result=[*asked, *result] if self.keeps_searches else list(result))
 
-    def _select(self, request: ModelRequest[Any], *, escape_hatch: bool) -> tuple[Selection, Decision]:
+    def _learn(self, request: ModelRequest[Any]) -> None:
+        try:
+            self.selection.learn_from(request)
+        except Exception as error:  # a lesson that is lost costs the agent nothing
+            self.failed(self.part, error, "request")
+
+    def _select(self, request: ModelRequest[Any], *, searches: bool) -> tuple[Selection, Decision]:
         started = time.perf_counter()
-        selection = self.selection.select(request, escape_hatch=escape_hatch)
+        selection = self.selection.select(request, searches=searches)
         for problem in selection.problems:
             self.failed(self.part, problem, "request")
         decided = Decision(
@@ -119,22 +144,6 @@ def _with(request: ModelRequest[Any], asked: list[BaseMessage]) -> ModelRequest[
     messages = cast("list[AnyMessage]", [*request.messages, *asked])
     state: Any = {**request.state, "messages": [*request.state.get("messages", request.messages), *asked]}
     return request.override(messages=messages, state=state)
-
-
-def _bindable(selection: Selection) -> list[Any]:
-    """The tools to bind. The search tool goes as its schema: LangChain refuses tools that the agent cannot run."""
-    return [
-        convert_to_openai_tool(tool) if isinstance(tool, BaseTool) and tool is selection.searcher else tool
-        for tool in selection.tools or []
-    ]
-
-
-def _answers(result: Sequence[BaseMessage], searcher: BaseTool | None) -> list[BaseMessage]:
-    """The results of the searches that the model asked for."""
-    if searcher is None:
-        return []
-    calls = [call for message in result if isinstance(message, AIMessage) for call in message.tool_calls]
-    return [searcher.invoke({**call, "type": "tool_call"}) for call in calls if call["name"] == searcher.name]
 
 
 def _has_open_calls(messages: Sequence[BaseMessage]) -> bool:

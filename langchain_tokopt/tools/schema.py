@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from typing import Any
 
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from langchain_tokopt.tool_schemas import compact_json
 
 SUMMARY_CHARS = 100
 _DEPTH = 3  # how deep nested parameters are read; deeper ones say little about what a tool is for
@@ -32,6 +35,12 @@ class ToolSpec:
         text = f"{words(self.name)}: {self.description}"
         described = ", ".join(_described(self.parameters))
         return f"{text} Parameters: {described}" if described else text
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes that stand for the tool as the model sees it, equal in every process."""
+        told = compact_json([self.name, self.description, self.parameters])
+        return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
     @property
     def signature(self) -> str:
@@ -114,6 +123,15 @@ def marked(tool: Any, mark: Any) -> Any:
     if mark is None:
         del extras["cache_control"]
     return tool.model_copy(update={"extras": extras}) if isinstance(tool, BaseTool) else extras
+
+
+def in_anthropics_form(tool: Any) -> Any:
+    """A function dict of OpenAI's as one of Anthropic's; any other tool as it is."""
+    function = tool.get("function") if isinstance(tool, Mapping) and tool.get("type") == "function" else None
+    if not isinstance(function, Mapping):
+        return tool
+    parameters = function.get("parameters") or {"type": "object", "properties": {}}
+    return {"name": function["name"], "description": function.get("description", ""), "input_schema": parameters}
 
 
 def _extras(tool: object) -> Mapping[str, Any]:

@@ -57,19 +57,25 @@ def question(messages: Sequence[BaseMessage]) -> str | None:
     return summary
 
 
+def last_question(messages: Sequence[BaseMessage]) -> str | None:
+    """The text of the last user message that asks for something; of the first one if none does."""
+    asking = (m.text.strip() for m in reversed(messages) if isinstance(m, HumanMessage) and not _is_summary(m))
+    return next((text for text in asking if text and not _only_agrees(text)), question(messages))
+
+
 def batches(
     messages: Sequence[BaseMessage],
     index: ToolIndex,
     *,
     bound: Iterable[str],
-    searcher: str | None,
-    pick: Callable[[str], Sequence[str]],
+    searcher: str,
+    pick: Callable[[int, str], Sequence[str]],
 ) -> list[Batch]:
     """The tools to bind beyond those that are always `bound`, in the order in which they became necessary.
 
-    A user message adds what `pick` gives for its text, nothing when it only agrees ("yes, go ahead"), everything when
-    it has no text (an image ...); a call adds the tool that was called; a search adds what it found. Nothing is ever
-    taken back, and inside a batch the order is that of registration, so a longer thread only appends.
+    A user message adds what `pick` gives for its position and its text (empty for an image ...), nothing when it only
+    agrees ("yes, go ahead"); a call adds the tool that was called; a search adds what it found.
+    Nothing is ever taken back, and inside a batch the order is that of registration, so a longer thread only appends.
     """
     have = set(bound)
     added: list[Batch] = []
@@ -105,8 +111,8 @@ def chosen(choice: Any) -> list[str]:
 def _wanted(
     messages: Sequence[BaseMessage],
     index: ToolIndex,
-    searcher: str | None,
-    pick: Callable[[str], Sequence[str]],
+    searcher: str,
+    pick: Callable[[int, str], Sequence[str]],
 ) -> Iterator[tuple[int, Literal["asked", "called", "found"], Iterable[str]]]:
     own_words = any(isinstance(message, HumanMessage) and not _is_summary(message) for message in messages)
     asked_before = False
@@ -118,19 +124,23 @@ def _wanted(
                 # A summary speaks of everything at once: ranking by it finds nothing well. Names in it do count.
                 yield at, "called", index.mentioned(text)
             elif not text:
-                yield at, "asked", index.names
-            elif not asked_before or not _AGREEMENT.issuperset(_WORD.findall(text.lower())):
+                yield at, "asked", pick(at, text)
+            elif not asked_before or not _only_agrees(text):
                 asked_before = True
-                yield at, "asked", pick(text)
+                yield at, "asked", pick(at, text)
         elif isinstance(message, AIMessage):
             names.update((call["id"], call["name"]) for call in message.tool_calls)
             yield at, "called", _called_in(message)
         elif isinstance(message, ToolMessage):
             name = message.name or names.get(message.tool_call_id)
-            if searcher is not None and name == searcher:
+            if name == searcher:
                 yield at, "found", found_in(message)
             elif name:
                 yield at, "called", (name,)
+
+
+def _only_agrees(text: str) -> bool:
+    return _AGREEMENT.issuperset(_WORD.findall(text.lower()))
 
 
 def _called_in(message: BaseMessage) -> list[str]:
