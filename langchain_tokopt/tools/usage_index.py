@@ -48,7 +48,10 @@ class WordIndex:
             changed = np.flatnonzero(known[:shared] != sums.terms[:shared])
             first = row * MAX_TERMS
             for slot in [*changed.tolist(), *range(shared, len(known))]:
-                self._places[int(known[slot])].remove(first + slot)
+                term = int(known[slot])
+                self._places[term].remove(first + slot)
+                if not self._places[term]:
+                    del self._places[term]
             slots = np.concatenate([changed, np.arange(shared, len(sums.terms))])
             terms.append(sums.terms[slots])
             places.append((first + slots).astype(np.intc))
@@ -67,20 +70,17 @@ class WordIndex:
         examples and in a share `p` of all, it is `ln(((k + p / 2) / (c + 1 / 2)) / p)`, where that is above 0: how
         much more often the word leads to this tool than to any.
         """
-        found = [of_word for term in terms if (of_word := self._places.get(term))]
+        found = [self._places[term] for term in terms if term in self._places]
         if not found:
             return np.zeros(len(weights), dtype=np.float32)
         lengths = [len(of_word) for of_word in found]
         places = np.frombuffer(b"".join(found), dtype=np.intc)
-        counts = self._counts.ravel().take(places)
-        begins = np.cumsum([0, *lengths[:-1]])
-        shares = (np.add.reduceat(counts, begins) + np.float32(0.5)) / np.float32(weights.sum() + 1)
-        rows, share = places // MAX_TERMS, np.repeat(shares, lengths)
-        above = np.flatnonzero(
-            counts > share * weights.take(rows)
-        )  # the others are not above 0; a logarithm takes time
-        rows, share = rows[above], share[above]
-        nats = np.log((counts[above] / share + np.float32(0.5)) / (weights.take(rows) + np.float32(0.5)))
+        counts, rows = self._counts.ravel().take(places), places // MAX_TERMS
+        of_all = np.add.reduceat(counts, np.cumsum([0, *lengths[:-1]]))
+        shares = (of_all + np.float32(0.5)) / np.float32(weights.sum() + 1)
+        times = counts / np.repeat(shares, lengths) + np.float32(0.5)
+        times /= (weights + np.float32(0.5)).take(rows)
+        nats = np.log(np.maximum(times, 1))
         return np.bincount(rows, weights=nats, minlength=len(weights)).astype(np.float32)
 
 

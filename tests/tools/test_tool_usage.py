@@ -317,6 +317,7 @@ def test_words_that_were_dropped_are_not_found_any_more() -> None:
     assert view.word_scores("refund").tolist() == [pytest.approx(math.log((1.25 / 1.5) / 0.5)), 0]
     usage.observe(" ".join(f"word{n}x" for n in range(MAX_TERMS)), None, [A])
     assert view.word_scores("refund").tolist() == [0, 0]
+    assert len(view._words._places) == MAX_TERMS + 1  # with "invoice"; nothing is left of "refund"
     assert view.word_scores("word7x")[0] > 0
 
 
