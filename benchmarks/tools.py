@@ -130,10 +130,7 @@ def rankers(
         print("langgraph-bigtool is not installed: its figures are missing", file=sys.stderr)
     yield "ours", _ours(registry, known, [])
     if learn:
-        if hasattr(ToolIndex, "learn"):
-            yield "ours+feedback", _ours(registry, known, learn)
-        else:
-            print("ours+feedback: not available", file=sys.stderr)
+        yield "ours+feedback", _ours(registry, known, learn)
 
 
 def _best(names: Sequence[str], scores: np.ndarray) -> list[str]:
@@ -142,7 +139,7 @@ def _best(names: Sequence[str], scores: np.ndarray) -> list[str]:
 
 def _ours(registry: Sequence[Mapping[str, Any]], known: KeptVectors, learn: Sequence[Turn]) -> Rank:
     tools = [{"type": "function", "function": row} for row in registry]
-    index: Any = ToolIndex(tools, embeddings=Encoder(known, timeout_seconds=_PATIENCE_SECONDS))
+    index = ToolIndex(tools, embeddings=Encoder(known, timeout_seconds=_PATIENCE_SECONDS))
     index.warm()
     if not learn:
         return lambda turn: index.top(turn.text, KS[-1])

@@ -4,7 +4,8 @@ Every request that would reach a provider is billed with its prompt cache (`pref
 five models. The threads of an application share the beginning of their prompts, so what other threads began with is in
 the cache when a thread begins. `cold` is the same with an empty cache, as for the first thread of all.
 
-* `ours` is `ToolSelectionMiddleware`; `ours:MODE` forces a mode instead of letting it choose.
+* `ours` is `ToolSelectionMiddleware`, which learns from thread to thread; `ours:MODE` forces a mode instead of letting
+  it choose. "inline" has figures only for models that can be told of tools in a conversation.
 * `fresh` binds the 10 best tools for each user message, and those only, as most routers do.
 * `append` does the same but keeps what was bound and adds to the end.
 * `llm_tool_selector` is LangChain's middleware; its selector picks exactly the tools that are needed.
@@ -29,6 +30,7 @@ from langchain_tokopt import Pricing, TokenCounter
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.prefix import segments
 from langchain_tokopt.tools import ToolIndex, ToolSelection, ToolSelectionMiddleware
+from langchain_tokopt.tools.additions import form_of
 from langchain_tokopt.tools.encoder import Encoder
 
 SIZES = (5, 15, 30, 60, 120, 250, 500, 1000)
@@ -119,7 +121,8 @@ class Comparison:
         size = len(self._app.tools)
         highest = {"input_cost": 0.0, "total_cost": 0.0}
         played = self._played(method)
-        for table in self._tables:
+        tables = [table for table in self._tables if table.name in played]
+        for table in tables:
             bills = self._bills(table, played[table.name])
             for kind, bill, full in zip(("", " cold"), bills, self._all[table.name], strict=True):
                 if kind and not table.cached:
@@ -132,7 +135,7 @@ class Comparison:
                     yield Measure(method, metric, f"{table.name}:{size}{kind}", cost)
                     if table.cached and not kind:
                         highest[metric] = max(highest[metric], cost)
-        if any(table.cached for table in self._tables):
+        if any(table.cached for table in tables):
             yield from (Measure(method, metric, f"cached:{size}", cost) for metric, cost in highest.items())
         yield from self._counts(method, size, [thread for threads in played.values() for thread in threads])
 
@@ -155,7 +158,8 @@ class Comparison:
         """The threads, by the price table whose model they had. Only this project's way asks which model it is."""
         kind, _, mode = method.partition(":")
         if kind == "ours":
-            return {table.name: self._app.run(self._ours(mode or "auto"), table) for table in self._tables}
+            able = [table for table in self._tables if mode != "inline" or form_of(table.model, table.settings)]
+            return {table.name: self._app.run(self._ours(mode or "auto"), table) for table in able}
         ways = {
             "fresh": routed(self._index, keep=False),
             "append": routed(self._index, keep=True),

@@ -12,7 +12,9 @@ import pytest
 from benchmarks import tools, tools_vectors
 from benchmarks.rows import Measure
 from benchmarks.tools_threads import Turn
+from benchmarks.tools_vectors import KeptVectors
 from langchain_tokopt.embeddings import MemoEmbeddings
+from tests.fakes import TableEmbeddings
 
 REGISTRY = tools.SAMPLES / "registry.jsonl"
 METHODS = ("cosine", "bm25", "ours")
@@ -51,24 +53,30 @@ def test_a_tool_that_is_named_is_found_first(tmp_path: Path) -> None:
     assert found["ours", "recall", 1]["value"] == 1.0
 
 
-def test_all_of_a_query_s_tools_must_be_found(tmp_path: Path) -> None:
+def test_all_of_a_query_s_tools_must_be_found() -> None:
     registry = [
         {"name": name, "description": text, "parameters": {"type": "object", "properties": {}}}
         for name, text in (("alpha", "first"), ("beta", "second"), ("gamma", "third"), ("delta", "fourth"))
     ]
-    vectors = {"alpha: first": (1, 0), "beta: second": (0.8, 0.6), "gamma: third": (0.6, 0.8), "delta: fourth": (0, 1)}
-    queries = {"one": (1.0, 0.0), "two": (0.0, 1.0)}
-    table = tmp_path / "table.npz"
-    known = {**vectors, **queries}
-    np.savez(table, texts=np.array(list(known)), vectors=np.array(list(known.values()), np.float32))
-    rows = [{"query": "one", "tools": ["alpha", "beta"]}, {"query": "two", "tools": ["delta"]}]
-    out = tmp_path / "rows.json"
-    arguments = ["--registry", str(written(tmp_path / "r.jsonl", registry)), "--only", "recall", "--json", str(out)]
-    arguments += ["--data", str(written(tmp_path / "q.jsonl", rows)), "--embeddings", "table", "--table", str(table)]
-    assert tools.main(arguments) == 0
-    found = {(row["method"], row["metric"], row["at"]): row["value"] for row in json.loads(out.read_text())["rows"]}
+    near = {"alpha: first": (1, 0), "beta: second": (0.8, 0.6), "gamma: third": (0.6, 0.8), "delta: fourth": (0, 1)}
+    known = KeptVectors(MemoEmbeddings(TableEmbeddings({**near, "one": (1, 0), "two": (0, 1)})))
+    turns = [Turn("one", ("alpha", "beta")), Turn("two", ("delta",))]
+    found = {(row.method, row.metric, row.at): row.value for row in tools.recall(registry, [], turns, known)}
     assert [found["cosine", "recall", k] for k in (1, 3)] == [0.5, 1.0]
     assert found["cosine", "schema_tokens", 20] == found["everything", "schema_tokens", 4]
+    assert found["cosine", "schema_tokens", 1] < found["cosine", "schema_tokens", 3]
+
+
+def test_what_was_learned_moves_tools_up() -> None:
+    registry = [
+        {"name": name, "description": name, "parameters": {"type": "object", "properties": {}}}
+        for name in ("alpha", "beta", "gamma", "delta")
+    ]
+    known = KeptVectors(MemoEmbeddings(TableEmbeddings({f"how cold is it {n}": (1, n / 100) for n in range(9)})))
+    learn = [Turn(f"how cold is it {n}", ("gamma",)) for n in range(8)]
+    measures = tools.recall(registry, learn, [Turn("how cold is it 8", ("gamma",))], known)
+    found = {(row.method, row.metric, row.at): row.value for row in measures}
+    assert found["ours+feedback", "recall", 1] == 1.0
 
 
 def test_a_vector_that_the_table_lacks_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ TOOLS = as_tools([{"name": name, "description": f"Do {name}.", "parameters": SCH
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, Any], float]:
     """The figures of a small run on the sample."""
     out = tmp_path_factory.mktemp("costs") / "rows.json"
-    methods = ("ours:off", "ours", "ours:rebind", "fresh", "append", "llm_tool_selector")
+    methods = ("ours:off", *tools_cost.METHODS)
     arguments = ["--embeddings", "hash", "--only", "cost", "--regimes", "15", "60", "--threads", "2"]
     assert tools.main([*arguments, "--methods", *methods, "--json", str(out)]) == 0
     return {(row["method"], row["metric"], row["at"]): row["value"] for row in json.loads(out.read_text())["rows"]}
@@ -49,11 +49,21 @@ def test_left_to_choose_it_never_costs_more_than_a_little(found: dict[tuple[str,
 def test_everything_that_is_needed_can_be_reached_where_there_is_a_search(
     found: dict[tuple[str, str, Any], float],
 ) -> None:
-    for method in ("ours:off", "ours", "ours:rebind", "llm_tool_selector"):
+    for method in ("ours:off", "ours", "ours:rebind", "ours:inline", "ours:proxy", "llm_tool_selector"):
         assert [found[method, "reached", size] for size in (15, 60)] == [1.0, 1.0]
     assert found["fresh", "reached", 60] < 1.0
     assert found["ours:off", "searches_per_turn", 60] == found["fresh", "searches_per_turn", 60] == 0
     assert found["ours:rebind", "searches_per_turn", 60] > 0
+
+
+def test_inline_has_figures_for_models_that_can_be_told_of_tools(found: dict[tuple[str, str, Any], float]) -> None:
+    ats = {at for method, metric, at in found if (method, metric) == ("ours:inline", "input_cost")}
+    assert {str(at).partition(":")[0] for at in ats} == {"anthropic+inline", "openai+inline", "cached"}
+
+
+def test_a_constant_list_of_tools_costs_less_than_one_that_changes(found: dict[tuple[str, str, Any], float]) -> None:
+    for method in ("ours:inline", "ours:proxy"):
+        assert found[method, "input_cost", "cached:60"] < found["ours:rebind", "input_cost", "cached:60"]
 
 
 def test_a_list_that_changes_costs_more_where_a_cache_is_in_use(found: dict[tuple[str, str, Any], float]) -> None:

@@ -23,10 +23,10 @@ from benchmarks.tools_threads import (
     steps,
 )
 from langchain_tokopt import TokenCounter
-from langchain_tokopt.tools import ToolIndex
-from langchain_tokopt.tools.search import find, search_tool
 
 SCHEMA = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
+SEARCHER = {"type": "function", "function": {"name": "search_tools", "parameters": SCHEMA}}
+CALLER = {"type": "function", "function": {"name": "call_tool", "parameters": SCHEMA}}
 TOOLS = as_tools([{"name": name, "description": f"Do {name}.", "parameters": SCHEMA} for name in "abcd"])
 
 
@@ -81,44 +81,43 @@ def test_a_tool_that_was_not_shown_is_not_reached() -> None:
     assert (thread.needed, thread.reached) == (2, 1)
 
 
-def test_a_tool_that_is_not_bound_is_searched_for_first() -> None:
-    index = ToolIndex(TOOLS)
-    found: set[str] = set()
+def searched(messages: Sequence[Any]) -> list[str]:
+    """What the model asked the search tool for."""
+    calls = [call for message in messages if isinstance(message, AIMessage) for call in message.tool_calls]
+    return [call["args"]["query"] for call in calls if call["name"] == "search_tools"]
+
+
+def answering(found: dict[str, str]) -> Wrap:
+    """Binds no tools but a search, and what it found: tools by query."""
 
     def wrap(request: Any, handler: Any) -> Any:
-        searcher = search_tool("search_tools", lambda query, k: find(index, "", query, k))
-        response = handler(request.override(tools=[searcher, *(tool for tool in TOOLS if tool.name in found)]))
-        (call,) = response.result[0].tool_calls or [None]
-        if call is None or call["name"] != "search_tools":
+        names = [found.get(query) for query in searched(request.messages)]
+        response = handler(request.override(tools=[SEARCHER, *(tool for tool in TOOLS if tool.name in names)]))
+        if not searched(response.result):
             return response
-        found.add(call["args"]["query"].removeprefix("Do ").removesuffix("."))
-        asked = [*response.result, searcher.invoke(call)]
-        return wrap(request.override(messages=[*request.messages, *asked]), handler)
+        answers = [ToolMessage("ok", tool_call_id=call["id"]) for call in response.result[0].tool_calls]
+        return wrap(request.override(messages=[*request.messages, *response.result, *answers]), handler)
 
-    thread = played([Turn("first", ("a", "b"))], wrap)
-    assert called(thread) == [["search_tools"], ["a"], ["search_tools"], ["b"], []]
-    assert [sent.kind for sent in thread.sent] == ["search", "step", "search", "step", "step"]
-    assert thread.reached == 2
+    return wrap
+
+
+def test_a_tool_that_is_not_bound_is_searched_for_first() -> None:
+    thread = played([Turn("first", ("a", "b"))], answering({"Do a.": "a", "b": "b"}))
+    assert called(thread) == [["search_tools"], ["a"], ["search_tools"], ["search_tools"], ["b"], []]
+    assert [sent.kind for sent in thread.sent] == ["search", "step", "search", "search", "step", "step"]
+    assert searched([sent.answer for sent in thread.sent]) == ["Do a.", "Do b.", "b"]
+    assert (thread.needed, thread.reached) == (2, 2)
 
 
 def test_the_model_gives_up_searching_and_calls_blindly() -> None:
-    searcher = search_tool("search_tools", lambda query, k: ("nothing", {}))
-
-    def wrap(request: Any, handler: Any) -> Any:
-        response = handler(request.override(tools=[searcher]))
-        searching = any(call["name"] == "search_tools" for call in response.result[0].tool_calls)
-        return wrap(request, handler) if searching else response
-
-    thread = played([Turn("first", ("a",))], wrap)
-    queries = [call["args"].get("query") for sent in thread.sent for call in sent.answer.tool_calls]
-    assert queries == ["Do a.", "a", None, None]
-    assert thread.reached == 0
+    thread = played([Turn("first", ("a",))], answering({}))
+    assert called(thread) == [["search_tools"], ["search_tools"], ["a"], ["a"], []]
+    assert (thread.needed, thread.reached) == (1, 0)
 
 
 def test_what_the_model_was_shown_counts_wherever_it_stands() -> None:
     specs = specs_of(TOOLS)
     thread = Conversation("t", [], TOOLS, specs, AtOnce(), {})
-    caller = {"type": "function", "function": {"name": "call_tool", "parameters": SCHEMA}}
     told = HumanMessage("hello\n\nTools:\n- a: Do a.\n  id: string")
     found = ToolMessage("These:\n- b(id: string): Do b.", tool_call_id="1")
     block = {"type": "tool_addition", "tool": {"name": "c", "input_schema": {}}}
@@ -126,13 +125,12 @@ def test_what_the_model_was_shown_counts_wherever_it_stands() -> None:
     assert can_call(thread.request([], TOOLS[:1]), "a", specs)
     assert not can_call(thread.request([told], TOOLS[1:]), "a", specs)
     messages = [told, found, added]
-    shown = {name: can_call(thread.request(messages, [caller]), name, specs) for name in "abcd"}
+    shown = {name: can_call(thread.request(messages, [CALLER]), name, specs) for name in "abcd"}
     assert shown == {"a": True, "b": True, "c": True, "d": False}
 
 
 def test_a_hidden_tool_is_called_by_the_tool_that_calls_others() -> None:
-    caller = {"type": "function", "function": {"name": "call_tool", "parameters": SCHEMA}}
-    thread = played([Turn("text\n- a: Do a.", ("a",))], only("", caller))
+    thread = played([Turn("text\n- a: Do a.", ("a",))], only("", CALLER))
     call = thread.sent[0].answer.tool_calls[0]
     assert (call["name"], call["args"]["name"], set(call["args"]["arguments"])) == ("call_tool", "a", {"id"})
 
