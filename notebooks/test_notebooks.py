@@ -15,7 +15,7 @@ NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::RuntimeWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("OPENAI_API_KEY", "TOKOPT_STREAM"):
+    for variable in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "TOKOPT_STREAM"):
         monkeypatch.delenv(variable, raising=False)
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
