@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 from langchain_core.messages import BaseMessage
 
+from langchain_tokopt.errors import ConfigurationError
+from langchain_tokopt.forks import follow_forks
 from langchain_tokopt.memo import Memo
+from langchain_tokopt.tools.intent import IntentClassifier
 from langchain_tokopt.tools.lessons import newest_lesson
 from langchain_tokopt.tools.picks import Picks
 from langchain_tokopt.tools.usage import LearnedUsage
@@ -32,6 +35,11 @@ _FLUSH_SECONDS = 10.0
 # How often what other processes learned is read.
 _REFRESH_SECONDS = 30.0
 _CALLS_REMEMBERED = 8_192
+# What is learned of kinds of tools is one value, and large: it is written seldom, and at the end.
+_INTENTS = "intents"
+_INTENTS_SECONDS = 300.0
+_INTENT_HALF_LIFE = 5_000.0
+_DAY_SECONDS = 86_400.0
 
 
 class ToolMemory:
@@ -46,13 +54,17 @@ class ToolMemory:
     def __init__(
         self, database: Database | None = None, *, learn: bool = True, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._learn = learn
+        self.learns = learn
         self._clock = clock
         self._store: ToolStore | None = None
         self._lock = threading.Lock()
         self._learned: Memo[bool] = Memo(limit=_CALLS_REMEMBERED)
         self._marks: dict[str, int] = {}
         self._recalled: set[tuple[str, bytes]] = set()
+        self._not_before = clock()
+        self._intents: IntentClassifier | None = None
+        self._intents_kept_at = clock()
+        self._cleaned_at: float | None = None
         self._flushed_at = self._refreshed_at = clock()
         self._problems: deque[Exception] = deque(maxlen=16)
         self._embedder = ""
@@ -60,6 +72,7 @@ class ToolMemory:
         self.picks = Picks()
         if database is not None:
             self.attach(database)
+        follow_forks(self)
 
     def attach(self, database: Database) -> bool:
         """Keep everything in this database from now on, unless there is one already. Whether there was none."""
@@ -100,7 +113,7 @@ class ToolMemory:
     def recall(self, embedder: str, digests: Sequence[bytes]) -> None:
         """Take up what is kept about these tools, and now and then what other processes have learned."""
         store = self._store
-        if store is None or not self._learn:
+        if store is None or not self.learns or self._clock() < self._not_before:
             return
         with self._lock:
             new = [digest for digest in digests if (embedder, digest) not in self._recalled]
@@ -108,14 +121,42 @@ class ToolMemory:
             due = self._clock() - self._refreshed_at >= _REFRESH_SECONDS
             if due:
                 self._refreshed_at = self._clock()
-        if new:
-            self._try(lambda: self._take_up(store, embedder, new))
+        if new and not self._try(lambda: self._take_up(store, embedder, new)):
+            self._not_before = self._clock() + _REFRESH_SECONDS
+            with self._lock:
+                self._recalled.difference_update((embedder, digest) for digest in new)
         if due:
             self._try(lambda: self._refresh(store, embedder))
 
+    def intents(self) -> IntentClassifier:
+        """What learns which kind of tool a text leads to, as it was kept for the embedder in use."""
+        found = self._intents
+        if found is None:
+            found = self._read_intents() or IntentClassifier(half_life=_INTENT_HALF_LIFE)
+            with self._lock:
+                found = self._intents = self._intents or found
+        return found
+
+    def _read_intents(self) -> IntentClassifier | None:
+        store = self._store
+        kept: list[bytes | None] = []
+        if store is not None:
+            self._try(lambda: kept.append(store.blob(_INTENTS)))
+        try:
+            return IntentClassifier.load(kept[0]) if kept and kept[0] else None
+        except ConfigurationError as error:  # kept by another version: learned anew
+            self._problems.append(error)
+            return None
+
+    def _keep_intents(self, store: ToolStore) -> None:
+        self._intents_kept_at = self._clock()
+        if self._intents is not None and self._intents.labels:
+            state = self._intents.save()
+            self._try(lambda: store.keep_blob(_INTENTS, state))
+
     def learn_from(self, messages: Sequence[BaseMessage], index: ToolIndex) -> None:
         """Take note of the calls that succeeded since the last answer, each once."""
-        if not self._learn:
+        if not self.learns:
             return
         lesson = newest_lesson(messages)
         if lesson is None:
@@ -138,10 +179,17 @@ class ToolMemory:
             return
         self._flushed_at = self._clock()
         self._try(lambda: self.usage.flush(lambda deltas: store.add_usage(embedder, deltas)))
+        if self._clock() - self._intents_kept_at >= _INTENTS_SECONDS:
+            self._keep_intents(store)
+        if self._cleaned_at is None or self._clock() - self._cleaned_at >= _DAY_SECONDS:
+            self._cleaned_at = self._clock()
+            self._try(store.cleanup)
 
     def close(self) -> None:
         """Write what was not written yet."""
         self.flush()
+        if self._store is not None:
+            self._keep_intents(self._store)
         for problem in self.problems():
             log.warning("what was learned of tools could not be kept (%s: %s)", type(problem).__name__, problem)
 
@@ -155,8 +203,20 @@ class ToolMemory:
         self._marks[embedder] = mark
         self.usage.merge(rows)
 
-    def _try(self, work: Callable[[], None]) -> None:
+    def _try(self, work: Callable[[], object]) -> bool:
+        """Whether the work was done. What is not written now is written later, or forgotten: no agent waits for it."""
         try:
             work()
-        except Exception as error:  # what is not written now is written later, or forgotten: no agent waits for it
+        except Exception as error:
             self._problems.append(error)
+            return False
+        return True
+
+    def before_fork(self) -> None:
+        return None
+
+    def after_fork_in_parent(self) -> None:
+        return None
+
+    def after_fork_in_child(self) -> None:
+        self._lock = threading.Lock()

@@ -287,6 +287,7 @@ class ToolSelection:
                 tools,
                 embeddings=self._encoder,
                 usage=self.memory.usage,
+                intents=self.memory.intents if self.memory.learns else None,
                 keeper=self.memory.keeper,
                 recall=self.memory.recall,
             )
