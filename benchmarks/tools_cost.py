@@ -9,6 +9,7 @@ the cache when a thread begins. `cold` is the same with an empty cache, as for t
 * `fresh` binds the 10 best tools for each user message, and those only, as most routers do.
 * `append` does the same but keeps what was bound and adds to the end.
 * `llm_tool_selector` is LangChain's middleware; its selector picks exactly the tools that are needed.
+* `none` binds no tools at all: what the conversation costs by itself.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from langchain_tokopt.tools.encoder import Encoder
 
 SIZES = (5, 15, 30, 60, 120, 250, 500, 1000)
 THREADS = 8
-METHODS = ("ours", "ours:rebind", "ours:inline", "ours:proxy", "fresh", "append", "llm_tool_selector")
+METHODS = ("ours", "ours:rebind", "ours:inline", "ours:proxy", "fresh", "append", "llm_tool_selector", "none")
 KNOWN_METHODS = ("ours:off", *METHODS)
 MAX_TOOLS = 10
 _PATIENCE_SECONDS = 600.0  # a benchmark waits for its embedder; an agent would not
@@ -49,6 +50,11 @@ Way: TypeAlias = "Callable[[Conversation], Wrap]"
 def everything(_: Conversation) -> Wrap:
     """All tools, always."""
     return lambda request, handler: handler(request)
+
+
+def none(_: Conversation) -> Wrap:
+    """No tools."""
+    return lambda request, handler: handler(request.override(tools=[]))
 
 
 def routed(index: ToolIndex, *, keep: bool) -> Way:
@@ -164,6 +170,7 @@ class Comparison:
             "fresh": routed(self._index, keep=False),
             "append": routed(self._index, keep=True),
             "llm_tool_selector": selected,
+            "none": none,
         }
         played = self._app.run(ways[kind], self._tables[0])
         return {table.name: played for table in self._tables}

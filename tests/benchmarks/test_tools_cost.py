@@ -78,6 +78,17 @@ def test_the_selector_s_own_calls_are_counted(found: dict[tuple[str, str, Any], 
     assert found["llm_tool_selector", "input_cost", "uncached:15"] > found["fresh", "input_cost", "uncached:15"]
 
 
+def test_no_tools_at_all_cost_least_where_there_is_no_cache(found: dict[tuple[str, str, Any], float]) -> None:
+    for size in (15, 60):
+        costs = {
+            method: found[method, "input_cost", f"uncached:{size}"]
+            for method in tools_cost.METHODS
+            if method != "ours:inline"
+        }
+        assert min(costs, key=lambda method: costs[method]) == "none"
+    assert found["none", "reached", 60] == 0.0
+
+
 def test_the_worst_regime_is_named(found: dict[tuple[str, str, Any], float]) -> None:
     for name in ("fresh", "append", "ours:rebind"):
         ((at, cost),) = [
