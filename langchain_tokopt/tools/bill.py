@@ -12,7 +12,8 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_tokopt.identity import ModelIdentity, model_identity
 from langchain_tokopt.prefix import Segment, caching_enabled, split
-from langchain_tokopt.tools.worth import Way, Worth, rounded_up, worth
+from langchain_tokopt.tools.index import FITTING_LEAST
+from langchain_tokopt.tools.worth import PICKED_SHARE, Way, Worth, rounded_up, worth
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -68,7 +69,7 @@ class Bill:
                 way=way,
                 everything=self.everything,
                 core=own + helpers,
-                picked=round(size * picks),
+                picked=round(size * max(min(picks, FITTING_LEAST), PICKED_SHARE * picks)),
                 # Rounded, so that a prompt that carries the date or a name does not change the outlook of a thread.
                 system=rounded_up(self._system),
                 asked=self.counter.text(asked, model),

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.tools import BaseTool
 
 from langchain_tokopt.errors import ConfigurationError
@@ -18,7 +18,7 @@ from langchain_tokopt.pricing import Pricing
 from langchain_tokopt.tokens import TokenCounter
 from langchain_tokopt.tools.bill import Bill
 from langchain_tokopt.tools.encoder import TIMEOUT_SECONDS, Encoder, check_timeout
-from langchain_tokopt.tools.index import ToolIndex
+from langchain_tokopt.tools.index import FITTING_LEAST, ToolIndex
 from langchain_tokopt.tools.memory import ToolMemory
 from langchain_tokopt.tools.nearest import with_short_errors
 from langchain_tokopt.tools.plan import Plan
@@ -64,7 +64,8 @@ class ToolSelection:
     in the conversation, and the model calls them through one tool, `call_tool`; the agent sees the real calls.
 
     Args:
-        max_tools: How many tools each user message picks; 12 at most when the model is told of them "inline".
+        max_tools: How many tools a thread's first message picks at most, and half as many each later one; tools that
+            fit far worse than the best are left out. At most 12 when the model is told of them "inline".
         max_tokens: How many schema tokens each message's picks may have together, the first pick aside; `None` for any.
         pinned: Tools that are always bound: names, or the tools themselves.
         min_tools: With fewer tools, "auto" binds all. `None`: with fewer than 30 that also have fewer than 5,000 schema
@@ -334,9 +335,12 @@ class ToolSelection:
         if is_small_talk(text):
             return ()
         k = min(self.max_tools, MOST_TOLD) if way == "inline" else self.max_tools
+        if any(isinstance(message, HumanMessage) for message in messages[:at]):
+            # Much of what a later message needs is there already, and one more search costs less than five tools.
+            k = min(k, max(FITTING_LEAST, k // 2))
 
         def pick() -> list[str]:
-            best = registry.index.top(text, k, before=called(messages[:at])[-2:])
+            best = registry.index.fitting(text, k, before=called(messages[:at])[-2:])
             return self._within_tokens(registry, best)
 
         settings = f"{k} {self.max_tokens}"

@@ -24,6 +24,8 @@ CALLS_PER_THREAD = (8, 24)
 CALLS_PER_MESSAGE = 3
 TOKENS_PER_CALL = 500
 NEW_SHARE = Decimal("0.5")
+# Of the tools that a message may pick, so many fit well enough.
+PICKED_SHARE = 0.7
 SEARCHES_PER_MESSAGE = Decimal("0.15")
 SEARCH_OUTPUT_TOKENS = 60
 # What a call through another tool says more than a direct one: the names of its two arguments, and an object.
