@@ -34,8 +34,8 @@ _VERBS = frozenset(
     export extract fetch filter find fix format generate get import insert is list load lock log lookup make manage
     merge modify move open order parse pause pay place play post predict process publish pull push put query read
     recommend register remove rename replace report request reset resolve restart restore resume retrieve return run
-    save scan schedule search select send set share show sort start stop store submit subscribe summarize suspend sync tag
-    track translate turn unlock unsubscribe update upload use validate verify view write
+    save scan schedule search select send set share show sort start stop store submit subscribe summarize suspend sync
+    tag track translate turn unlock unsubscribe update upload use validate verify view write
     """.split()  # noqa: SIM905 - one word a list entry would fill the screen
 )
 _ROUNDS = 20

@@ -51,8 +51,8 @@ QUERY_CHARS = 4_000
 # How many tools are put in order; nobody asks for more.
 _ORDERED = 128
 # A tool with less than this share of the best one's score is not worth its tokens where the model can search for it; so
-# many are always. Of ten tools this leaves six to seven; of those that were needed it finds 0.5 points fewer on BFCL, and
-# 2 to 4 on MetaTool and on BFCL's dialogs.
+# many always are. Of ten tools this leaves six to seven. It costs recall: 0.5 points on
+# BFCL, 2 to 4 on MetaTool and on BFCL's dialogs.
 FITTING_SHARE = 0.5
 FITTING_LEAST = 5
 _MENTION = re.compile(r"[\w.:/-]+")
@@ -83,7 +83,8 @@ class ToolIndex:
         tools: `BaseTool` or function dicts of OpenAI or Anthropic.
         embeddings: A LangChain `Embeddings`; `None` ranks by words alone.
         usage: What was learned before, of these tools or of others; by default nothing.
-        intents: Gives what learns which kind of tool a text leads to (see `categories_of`); `None` for nothing.
+        intents: Gives, by the embedder's name, what learns which kind of tool a text leads to (see `categories_of`);
+            `None` for nothing.
         keeper: Where vectors of tools are kept, so that only those of new tools are made; by default nowhere.
         recall: Called before a ranking with the embedder's name and the tools' digests, to bring `usage` up to date.
 
@@ -97,7 +98,7 @@ class ToolIndex:
         *,
         embeddings: Embeddings | Encoder | None = None,
         usage: LearnedUsage | None = None,
-        intents: Callable[[], IntentClassifier] | None = None,
+        intents: Callable[[str], IntentClassifier] | None = None,
         keeper: VectorKeeper | None = None,
         recall: Callable[[str, Sequence[bytes]], None] | None = None,
     ) -> None:
@@ -197,7 +198,7 @@ class ToolIndex:
             [self.digests[self._positions[name]] for name in before if name in self._positions],
         )
         if vectors is not None and self._intents is not None:
-            intents = self._intents()
+            intents = self._intents(self.embedder)
             for category in dict.fromkeys(self.categories[position] for position in positions):
                 intents.learn_vector(vectors[0], category)
 
@@ -245,7 +246,7 @@ class ToolIndex:
             called = [self._positions[name] for name in before if name in self._positions]
             scores = scores + TOGETHER_WEIGHT * (companions + usage.after(called))
         if vectors is not None and self._intents is not None:
-            scores = scores + PRIOR_WEIGHT * self._prior(self._intents(), vectors[0])
+            scores = scores + PRIOR_WEIGHT * self._prior(self._intents(self.embedder), vectors[0])
         named = [self._positions[name] for name in self.mentioned(text)]
         scores[named] = np.inf
         order = _best(scores, _ORDERED)
