@@ -15,6 +15,7 @@ from langchain_tokopt.caller import call_who
 from langchain_tokopt.events import Decision, Mode, Sink
 from langchain_tokopt.flow import Flow, FlowMiddleware, Held
 from langchain_tokopt.tools.answers import understood
+from langchain_tokopt.tools.kept import carrying, restored
 from langchain_tokopt.tools.selected import Selection
 from langchain_tokopt.tools.selection import ToolSelection
 
@@ -38,7 +39,7 @@ class ToolSelectionMiddleware(FlowMiddleware):
         mode: "optimize", or "shadow" to decide and record without changing anything.
         name: The middleware's name in the graph.
         keeps_searches: Whether what the model searched for becomes part of the thread, as it does in an agent. A bare
-            model has one answer to give: there the search is gone afterwards, and what was found is known by its use.
+            model has one answer to give, which carries the search then, and only the model sees it again.
     """
 
     part: ClassVar[str] = "tools"
@@ -57,6 +58,7 @@ class ToolSelectionMiddleware(FlowMiddleware):
         self.keeps_searches = keeps_searches
 
     def flow(self, request: ModelRequest[Any]) -> Flow:
+        request = restored(request)
         self._learn(request)
         asked: list[BaseMessage] = []
         for left in range(_SEARCHES_PER_STEP + _REFUSALS_PER_STEP, -1, -1):
@@ -88,7 +90,7 @@ class ToolSelectionMiddleware(FlowMiddleware):
                 return replace(response, result=asked)
         if not asked and result is response.result:
             return response
-        return replace(response, result=[*asked, *result] if self.keeps_searches else list(result))
+        return replace(response, result=[*asked, *result] if self.keeps_searches else carrying(result, asked))
 
     def _learn(self, request: ModelRequest[Any]) -> None:
         try:

@@ -1,0 +1,75 @@
+"""Searches for which a bare model has no place in its answer: the answer carries them, and later requests show them.
+
+Otherwise a thread would not go on as it was sent: what comes after would be paid for in full again, and the signed
+thoughts of some models, which hold only after all that came before them, would be refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from langchain.agents.middleware.types import ModelRequest
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
+
+_KEPT = "tokopt_before"
+_OF_AN_ANSWER = ("content", "tool_calls", "invalid_tool_calls", "additional_kwargs", "id")
+_OF_A_RESULT = ("content", "name", "tool_call_id", "status", "artifact")
+# What tells clients how content is meant.
+_FORM = ("model_provider", "output_version")
+# Where it says that an answer was given before, maybe in another thread.
+_GIVEN_AGAIN = "tokopt"
+
+
+def carrying(result: Sequence[BaseMessage], asked: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """The model's answer, which carries the messages `asked` that came before it in the same step."""
+    if not asked:
+        return list(result)
+    kept = [_written(message) for message in asked]
+    return [
+        message.model_copy(update={"additional_kwargs": {**message.additional_kwargs, _KEPT: kept}})
+        if isinstance(message, AIMessage)
+        else message
+        for message in result
+    ]
+
+
+def restored(request: ModelRequest[Any]) -> ModelRequest[Any]:
+    """The request, in whose messages stands before each answer what it carries; the same request if none does."""
+    read: dict[int, list[AnyMessage]] = {}
+    state: Any = request.state
+    stored = state.get("messages") if isinstance(state, Mapping) else None
+    messages, thread = _put_back(request.messages, read), _put_back(stored or [], read)
+    if not read:
+        return request
+    state = {**state, "messages": thread} if stored else state
+    return request.override(messages=messages, state=state)
+
+
+def _put_back(messages: Sequence[AnyMessage], read: dict[int, list[AnyMessage]]) -> list[AnyMessage]:
+    """The messages with what they carry; `read` makes that the same objects wherever an answer is shown."""
+    shown: list[AnyMessage] = []
+    seen: set[str | None] = set()
+    for message in messages:
+        kept = message.additional_kwargs.get(_KEPT) if isinstance(message, AIMessage) else None
+        if kept and _GIVEN_AGAIN not in message.response_metadata:
+            if id(message) not in read:
+                read[id(message)] = [_read(fields) for fields in kept]
+            # The same answer once more, from a cache: a call may stand in a thread only once.
+            calls = {call["id"] for one in read[id(message)] if isinstance(one, AIMessage) for call in one.tool_calls}
+            shown += [] if calls & seen else read[id(message)]
+            seen |= calls
+        shown.append(message)
+    return shown
+
+
+def _written(message: BaseMessage) -> dict[str, Any]:
+    """The message as JSON can hold it, without what it was billed."""
+    fields = _OF_AN_ANSWER if isinstance(message, AIMessage) else _OF_A_RESULT
+    form = {key: message.response_metadata[key] for key in _FORM if key in message.response_metadata}
+    return {"type": message.type, "response_metadata": form, **{name: getattr(message, name) for name in fields}}
+
+
+def _read(fields: dict[str, Any]) -> AnyMessage:
+    kind = AIMessage if fields["type"] == "ai" else ToolMessage
+    return cast("AnyMessage", kind(**{name: value for name, value in fields.items() if name != "type"}))

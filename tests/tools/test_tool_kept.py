@@ -1,0 +1,91 @@
+"""Searches that an answer carries: shown to the model before it, each once, as they were."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
+
+from langchain_tokopt.tools.kept import carrying, restored
+from tests.tools.toolbox import request
+
+ASKED = HumanMessage("Export the server", id="h1")
+SEARCH = AIMessage(
+    [
+        {"type": "thinking", "thinking": "Hm.", "signature": "abc"},
+        {"type": "tool_use", "id": "s1", "name": "find", "input": {}},
+    ],
+    id="a1",
+    tool_calls=[{"name": "find", "args": {}, "id": "s1"}],
+    response_metadata={"model_provider": "anthropic", "model_name": "m", "id": "msg_1"},
+    usage_metadata={"input_tokens": 5, "output_tokens": 2, "total_tokens": 7},
+)
+FOUND = ToolMessage("- export_server", name="find", tool_call_id="s1", artifact={"names": ["export_server"]})
+REFUSED = ToolMessage("No.", name="find", tool_call_id="s1", status="error")
+ANSWER = AIMessage("", id="a2", tool_calls=[{"name": "export_server", "args": {}, "id": "c1"}])
+
+
+def carried(*before: AnyMessage, answer: AIMessage = ANSWER) -> Any:
+    return carrying([answer], before)[0]
+
+
+def shown(*messages: AnyMessage) -> list[AnyMessage]:
+    return restored(request([], *messages)).messages
+
+
+def test_an_answer_after_no_search_is_the_same_object() -> None:
+    assert carrying([ANSWER], [])[0] is ANSWER
+    plain = request([], ASKED, ANSWER)
+    assert restored(plain) is plain
+
+
+def test_an_answer_that_carries_a_search_is_otherwise_the_same_and_is_not_changed_in_place() -> None:
+    answer = carried(SEARCH, FOUND)
+    assert ANSWER.additional_kwargs == {}
+    assert answer.model_copy(update={"additional_kwargs": {}}) == ANSWER
+    assert json.loads(json.dumps(answer.additional_kwargs)) == answer.additional_kwargs
+
+
+def test_the_search_stands_before_the_answer_as_it_was_but_for_what_it_was_billed() -> None:
+    answer = carried(SEARCH, FOUND)
+    stored = AIMessage.model_validate_json(answer.model_dump_json())
+    messages = shown(ASKED, stored)
+    assert messages[0] is ASKED
+    assert messages[3] is stored
+    assert messages[1] == SEARCH.model_copy(
+        update={"usage_metadata": None, "response_metadata": {"model_provider": "anthropic"}}
+    )
+    assert messages[2] == FOUND
+
+
+def test_a_result_keeps_its_status() -> None:
+    assert shown(ASKED, carried(SEARCH, REFUSED))[2] == REFUSED
+
+
+def test_the_thread_holds_the_same_objects_as_the_messages_that_are_shown_of_it() -> None:
+    answer = carried(SEARCH, FOUND)
+    part = request([], ASKED, answer, state={"messages": [HumanMessage("before"), ASKED, answer], "kept": 1})
+    seen = restored(part)
+    assert [id(one) for one in seen.messages] == [id(one) for one in seen.state["messages"][1:]]
+    assert seen.state["kept"] == 1
+    assert part.state["messages"] == [HumanMessage("before"), ASKED, answer]
+    assert part.messages == [ASKED, answer]
+
+
+def test_a_thread_without_messages_stays_without() -> None:
+    seen = restored(request([], ASKED, carried(SEARCH, FOUND), state={}))
+    assert len(seen.messages) == 4
+    assert "messages" not in seen.state
+
+
+def test_an_answer_that_is_given_twice_shows_its_search_once() -> None:
+    answer = carried(SEARCH, FOUND, answer=AIMessage("Exported.", id="a2"))
+    again = answer.model_copy(update={"id": "a3"})
+    messages = shown(ASKED, answer, ASKED, again)
+    assert [message.type for message in messages] == ["human", "ai", "tool", "ai", "human", "ai"]
+
+
+def test_an_answer_that_a_cache_gave_shows_no_search_of_another_thread() -> None:
+    answer = carried(SEARCH, FOUND, answer=AIMessage("Exported.", response_metadata={"tokopt": {"entry": 1}}))
+    assert shown(ASKED, answer) == [ASKED, answer]
