@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import BaseMessage
@@ -62,7 +64,7 @@ class ToolMemory:
         self._marks: dict[str, int] = {}
         self._recalled: set[tuple[str, bytes]] = set()
         self._not_before = clock()
-        self._intents: IntentClassifier | None = None
+        self._intents: dict[str, IntentClassifier] = {}  # by the embedder's name
         self._intents_kept_at = clock()
         self._cleaned_at: float | None = None
         self._flushed_at = self._refreshed_at = clock()
@@ -128,20 +130,20 @@ class ToolMemory:
         if due:
             self._try(lambda: self._refresh(store, embedder))
 
-    def intents(self) -> IntentClassifier:
-        """What learns which kind of tool a text leads to, as it was kept for the embedder in use."""
-        found = self._intents
+    def intents(self, embedder: str) -> IntentClassifier:
+        """What learns which kind of tool a text leads to, as it was kept for this embedder."""
+        found = self._intents.get(embedder)
         if found is None:
-            found = self._read_intents() or IntentClassifier(half_life=_INTENT_HALF_LIFE)
+            found = self._read_intents(embedder) or IntentClassifier(half_life=_INTENT_HALF_LIFE)
             with self._lock:
-                found = self._intents = self._intents or found
+                found = self._intents.setdefault(embedder, found)
         return found
 
-    def _read_intents(self) -> IntentClassifier | None:
+    def _read_intents(self, embedder: str) -> IntentClassifier | None:
         store = self._store
         kept: list[bytes | None] = []
         if store is not None:
-            self._try(lambda: kept.append(store.blob(_INTENTS)))
+            self._try(lambda: kept.append(store.blob(_blob_name(embedder))))
         try:
             return IntentClassifier.load(kept[0]) if kept and kept[0] else None
         except ConfigurationError as error:  # kept by another version: learned anew
@@ -150,9 +152,11 @@ class ToolMemory:
 
     def _keep_intents(self, store: ToolStore) -> None:
         self._intents_kept_at = self._clock()
-        if self._intents is not None and self._intents.labels:
-            state = self._intents.save()
-            self._try(lambda: store.keep_blob(_INTENTS, state))
+        with self._lock:
+            learned = dict(self._intents)
+        for embedder, intents in learned.items():
+            if intents.labels:
+                self._try(partial(store.keep_blob, _blob_name(embedder), intents.save()))
 
     def learn_from(self, messages: Sequence[BaseMessage], index: ToolIndex) -> None:
         """Take note of the calls that succeeded since the last answer, each once."""
@@ -190,7 +194,7 @@ class ToolMemory:
         self.flush()
         if self._store is not None:
             self._keep_intents(self._store)
-        for problem in self.problems():
+        for problem in {str(problem): problem for problem in self.problems()}.values():
             log.warning("what was learned of tools could not be kept (%s: %s)", type(problem).__name__, problem)
 
     def _take_up(self, store: ToolStore, embedder: str, digests: Sequence[bytes]) -> None:
@@ -220,3 +224,7 @@ class ToolMemory:
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
+
+
+def _blob_name(embedder: str) -> str:
+    return f"{_INTENTS} {hashlib.blake2b(embedder.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
