@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.embeddings import Embeddings
 
+from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.tools import ToolIndex
 from langchain_tokopt.tools.encoder import Encoder
+from langchain_tokopt.tools.usage import LearnedUsage
 from tests.fakes import FakeClock, TableEmbeddings
 from tests.tools.toolbox import anthropic_dict, openai_dict, tool, toolbox
 
@@ -36,9 +39,12 @@ def test_meaning_finds_what_words_do_not() -> None:
         "something for dinner": [0.1, 0.9, 0],
     }
     index = ToolIndex([fly, cook], embeddings=TableEmbeddings(table))
+    assert index.embedded("something for dinner") is None
     assert index.top("something for dinner", 1) == ["cook"]
-    assert index.embedded("something for dinner")
-    assert ToolIndex([fly, cook]).top("something for dinner", 1) == ["fly"]
+    assert index.embedded("something for dinner") is True
+    by_words = ToolIndex([fly, cook])
+    assert by_words.top("something for dinner", 1) == ["fly"]
+    assert by_words.embedded("something for dinner") is False
 
 
 def test_meaning_and_words_are_added_as_standard_scores() -> None:
@@ -92,6 +98,7 @@ def test_a_search_matches_nothing_without_a_word_or_a_meaning_in_common() -> Non
 
 def test_a_meaning_far_away_is_no_match() -> None:
     table = {"fly: fly Parameters: item": [1, 0], "cook: cook Parameters: item": [0.1, 0.995], "travel": [1, 0]}
+    table |= {"fly": [1, 0], "cook": [0.1, 0.995]}
     index = ToolIndex([tool("fly"), tool("cook")], embeddings=TableEmbeddings(table, dim=2))
     assert [spec.name for spec in index.matches("travel", 5)] == ["fly"]
 
@@ -173,10 +180,10 @@ def test_a_large_set_is_embedded_in_batches() -> None:
             sizes.append(len(texts))
             return super().embed_documents(texts)
 
-    index = ToolIndex([tool(f"tool_{number}") for number in range(300)], embeddings=Counted())
-    assert index.top("use tool_299", 1) == ["tool_299"]
-    assert index.embedded("use tool_299")
-    assert sizes == [128, 128, 44]
+    index = ToolIndex([tool(f"tool_{number}") for number in range(130)], embeddings=Counted())
+    assert index.top("use tool_129", 1) == ["tool_129"]
+    assert index.embedded("use tool_129")
+    assert sizes == [128, 128, 4]  # 64 tools at a time, of which name and description are the same
 
 
 def test_a_process_that_ends_while_tools_are_embedded_ends_in_order() -> None:
@@ -193,12 +200,143 @@ class Slow(TableEmbeddings):
         print("batch", flush=True)
         return super().embed_documents(texts)
 
-tools = [tool(f"tool_{n}") for n in range(300)]
+tools = [tool(f"tool_{n}") for n in range(70)]
 ToolIndex(tools, embeddings=Encoder(Slow(), timeout_seconds=0.001)).top("anything", 1)
 """
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "batch\n")
+
+
+# --- those that fit ---
+
+
+MANY_THINGS = "delete or export the invoice or the ticket, or list the servers"
+
+
+def test_tools_that_fit_far_worse_than_the_best_are_left_out() -> None:
+    index = ToolIndex(toolbox())
+    assert index.fitting(MANY_THINGS, 12) == index.top(MANY_THINGS, 9)
+    assert index.top(MANY_THINGS, 12)[9:] == ["create_server", "create_invoice", "create_ticket"]
+
+
+def test_five_tools_always_fit() -> None:
+    index = ToolIndex(toolbox())
+    assert index.fitting("nothing in common", 12) == index.top("nothing in common", 12)
+    assert index.fitting("delete the invoice", 12) == index.top("delete the invoice", 5)
+    assert index.fitting("delete the invoice", 3) == index.top("delete the invoice", 3)
+
+
+def test_a_tool_that_is_named_is_no_measure_for_the_others() -> None:
+    index = ToolIndex(toolbox(tool("zebra")))
+    assert index.fitting(f"{MANY_THINGS}, `zebra`", 12) == ["zebra", *index.fitting(MANY_THINGS, 12)]
+
+
+# --- requests for several things -------------------------------------------------------------------------------------
+
+TWO_THINGS = "delete the old invoice and the invoice copies of May, then export every server"
+PARTS = ["delete the old invoice", "the invoice copies of May", "export every server"]
+
+
+def test_a_text_that_asks_for_two_things_is_ranked_by_its_parts_too() -> None:
+    index = ToolIndex(toolbox())
+    as_one = "delete the old invoice with the invoice copies of May export every server"
+    assert index.top(as_one, 2) == ["delete_invoice", "delete_server"]
+    assert index.top(TWO_THINGS, 2) == ["delete_invoice", "export_server"]
+
+
+class OnThisMachine(MemoEmbeddings):
+    """An embedder that takes many texts at once."""
+
+    local = True  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        (MemoEmbeddings, [TWO_THINGS]),
+        (OnThisMachine, [TWO_THINGS, *PARTS]),
+    ],
+)
+def test_parts_are_embedded_only_where_that_is_no_further_call(kind: type[MemoEmbeddings], asked: list[str]) -> None:
+    embeddings = TableEmbeddings()
+    index = ToolIndex([tool("fly"), tool("cook")], embeddings=kind(embeddings))
+    index.warm()
+    embeddings.asked.clear()
+    index.top(TWO_THINGS, 1)
+    assert embeddings.asked == asked
+
+
+# --- learning --------------------------------------------------------------------------------------------------------
+
+
+def test_a_tool_that_a_text_led_to_rises_for_texts_like_it() -> None:
+    index = ToolIndex(toolbox())
+    assert index.top("sort out the paperwork of Ada", 1) == ["create_invoice"]  # nothing fits: the first one
+    index.learn("sort out the paperwork", ["export_contract"])
+    assert index.top("sort out the paperwork of Ada", 1) == ["export_contract"]
+    assert index.top("delete the invoice", 1) == ["delete_invoice"]
+
+
+def test_a_tool_that_was_learned_moves_towards_the_question() -> None:
+    table = {
+        **{text: [1, 0, 0] for text in ("fly: fly Parameters: item", "fly")},
+        **{text: [0, 1, 0] for text in ("cook: cook Parameters: item", "cook")},
+        "hungry": [0, 0.3, 0.954],
+        "starving": [0.3, 0, 0.954],
+    }
+    index = ToolIndex([tool("fly"), tool("cook")], embeddings=TableEmbeddings(table, dim=3))
+    assert index.top("starving", 1) == ["fly"]
+    index.learn("hungry", ["cook"])
+    assert index.top("starving", 1) == ["cook"]
+
+
+def test_tools_that_are_called_together_come_together() -> None:
+    index = ToolIndex([tool("alpha"), tool("beta"), tool("gamma")])
+    assert index.top("alpha", 3) == ["alpha", "beta", "gamma"]
+    index.learn("tidy up", ["alpha", "gamma"])
+    assert index.top("alpha", 3) == ["alpha", "gamma", "beta"]
+
+
+def test_a_tool_that_follows_another_comes_when_that_one_was_called() -> None:
+    index = ToolIndex(toolbox())
+    index.learn("and off with it", ["export_server"], before=["list_report"])
+    assert index.top("next", 1, before=["list_report"]) == ["export_server"]
+    assert index.top("next", 1, before=["list_ticket"]) == ["create_invoice"]
+
+
+def test_nothing_is_learned_of_unknown_tools_and_of_texts_without_words() -> None:
+    usage = LearnedUsage()
+    index = ToolIndex(toolbox(), usage=usage)
+    index.learn("sort out the paperwork", ["gone", "search_tools"])
+    assert usage.version == 0
+    index.learn("  ", ["export_contract"])
+    assert index.top("  ", 1) == ["create_invoice"]
+
+
+def test_what_was_learned_holds_in_any_registry_until_the_tool_changes() -> None:
+    usage = LearnedUsage()
+    ToolIndex(toolbox(), usage=usage).learn("sort out the paperwork", ["export_contract"])
+    other = ToolIndex([tool("other"), tool("export_contract")], usage=usage)
+    assert other.top("sort out the paperwork", 1) == ["export_contract"]
+    changed = ToolIndex([tool("other"), tool("export_contract", "Export a contract as PDF")], usage=usage)
+    assert changed.top("sort out the paperwork", 1) == ["other"]
+
+
+def test_usage_is_brought_up_to_date_before_each_new_ranking() -> None:
+    recalled: list[tuple[str, int]] = []
+
+    def recall(embedder: str, digests: Sequence[bytes]) -> None:
+        recalled.append((embedder, len(digests)))
+
+    index = ToolIndex(toolbox(), embeddings=TableEmbeddings(), recall=recall)
+    index.top("delete the invoice", 1)
+    index.top("delete the invoice", 2)  # ranked already
+    index.top("delete the ticket", 1)
+    assert recalled == [("TableEmbeddings/8", 48)] * 2
+    index.learn("delete the invoice", ["delete_invoice"])
+    index.top("delete the invoice", 1)
+    assert len(recalled) == 3
 
 
 @pytest.mark.parametrize("seconds", [0, -1, True, float("nan"), "5"])
@@ -207,12 +345,12 @@ def test_a_time_limit_that_cannot_work_is_refused(seconds: float) -> None:
         Encoder(TableEmbeddings(), timeout_seconds=seconds)
 
 
+BOX = toolbox()
+INDEX, SAME = ToolIndex(BOX), ToolIndex(BOX)
+
+
 @given(st.text(max_size=200), st.integers(0, 60))
 def test_any_text_gives_different_tools_and_the_same_every_time(text: str, k: int) -> None:
-    index = ToolIndex(BOX)
-    first = index.top(text, k)
+    first = INDEX.top(text, k)
     assert len(first) == len(set(first)) == min(k, len(BOX))
-    assert ToolIndex(BOX).top(text, k) == first
-
-
-BOX = toolbox()
+    assert SAME.top(text, k) == first

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -16,11 +17,12 @@ from langchain_core.tools import tool as as_tool
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
 
+from langchain_tokopt.database import Database
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import Decision, Failure
 from langchain_tokopt.tools import ToolSelection, ToolSelectionMiddleware
 from tests.fakes import ListSink, ScriptedModel, TableEmbeddings, ai
-from tests.tools.toolbox import openai_dict, request, tool, toolbox
+from tests.tools.toolbox import openai_dict, tool, toolbox, wire
 
 DELETE = "delete the invoice"
 Ask = Callable[..., Any]
@@ -37,8 +39,8 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     return run
 
 
-def call(name: str, id: str = "1", **args: Any) -> dict[str, Any]:  # noqa: A002 - the call's own field
-    return {"name": name, "args": args, "id": id}
+def call(name: str, call_id: str = "1", /, **args: Any) -> dict[str, Any]:
+    return {"name": name, "args": args, "id": call_id}
 
 
 def narrow(**settings: Any) -> ToolSelection:
@@ -72,6 +74,42 @@ async def test_a_tool_that_was_not_selected_is_found_and_used(ask: Ask) -> None:
     assert [one.tool_names for one in model.calls] == [first, [*first, "export_server"], [*first, "export_server"]]
     assert [event.action for event in sink.of(Decision)] == ["applied"] * 3
     assert sink.of(Failure) == []
+
+
+async def test_a_search_finds_what_several_words_or_names_ask_for(ask: Ask) -> None:
+    agent, model, _ = build(
+        [ai(tool_calls=[call("search_tools", query="export", names=["list_server", "qqq"], k=8)]), "done"]
+    )
+    messages = await ask(agent, DELETE)
+    assert messages[2].text.splitlines()[-2:] == [
+        "* export_shipment(item: string): export shipment",
+        "There is no tool named 'qqq'.",
+    ]
+    exported = [f"export_{noun}" for noun in ("invoice", "ticket", "customer", "calendar")]
+    assert model.calls[1].tool_names[3:] == ["list_server", *exported]
+
+
+async def test_a_search_that_cannot_be_read_is_answered_and_the_agent_goes_on(ask: Ask) -> None:
+    agent, _, sink = build([ai(tool_calls=[call("search_tools", query=7)]), "done"])
+    messages = await ask(agent, DELETE)
+    assert (messages[2].status, messages[-1].text) == ("error", "done")
+    assert messages[2].text.startswith("The search could not be read: query: ")
+    assert sink.of(Failure) == []
+
+
+async def test_who_searches_without_end_is_told_to_stop_and_then_cannot(ask: Ask) -> None:
+    searches = [ai(tool_calls=[call("search_tools", str(n), query="export_server", k=1)]) for n in range(7)]
+    agent, model, _ = build([*searches[:6], "I give up", "later"], checkpointer=InMemorySaver())
+    messages = await ask(agent, DELETE, "t1")
+    results = [message.text for message in messages if isinstance(message, ToolMessage)]
+    assert results[0].startswith("These tools can be called now:")
+    assert [text.startswith("You have searched enough.") for text in results] == [False] * 4 + [True] * 2
+    first = ["create_invoice", "delete_invoice", "export_server"]
+    assert [one.tool_names for one in model.calls[1:6]] == [["search_tools", *first]] * 5
+    assert model.calls[6].tool_names == first
+    assert messages[-1].text == "I give up"
+    await ask(agent, "yes", "t1")
+    assert model.calls[7].tool_names == ["search_tools", *first]
 
 
 async def test_a_search_says_what_is_bound_already(ask: Ask) -> None:
@@ -229,23 +267,25 @@ async def test_an_agent_without_tools_works(ask: Ask) -> None:
     assert [event.reason for event in sink.of(Decision)] == ["nothing to choose from: 0 function tools"]
 
 
-async def test_shadow_decides_and_changes_nothing(ask: Ask) -> None:
-    responses = [ai(tool_calls=[call("search_tools", query="export_server")]), "done"]
-    agent, model, sink = build(responses, middleware={"mode": "shadow"})
-    messages = await ask(agent, DELETE)
-    assert messages[2].status == "error"
-    assert model.calls[0].tool_names == [one.name for one in toolbox()]
+@pytest.mark.parametrize("mode", ["rebind", "proxy", "inline", "auto"])
+async def test_shadow_decides_and_changes_nothing(ask: Ask, mode: Any) -> None:
+    responses = [
+        ai(tool_calls=[call("search_tools", "a", query="export_server"), call("list_server", "b", item="x")]),
+        ai(tool_calls=[call("call_tool", "c", name="list_server", arguments={"item": "x"})]),
+        "done",
+    ]
+    selection = ToolSelection(mode=mode, max_tools=2, min_tools=0)
+    agent, model, sink = build(responses, selection=selection, middleware={"mode": "shadow"})
+    plain_model = ScriptedModel(responses=responses)
+    messages, expected = await ask(agent, DELETE), await ask(create_agent(plain_model, toolbox()), DELETE)
+    assert [message.text for message in messages] == [message.text for message in expected]
+    assert [one.tools for one in model.calls] == [one.tools for one in plain_model.calls]
+    assert [wire(one.messages) for one in model.calls] == [wire(one.messages) for one in plain_model.calls]
     decisions = sink.of(Decision)
-    assert [(event.mode, event.action) for event in decisions] == [("shadow", "applied")] * 2
-    assert decisions[0].tokens_after < decisions[0].tokens_before  # type: ignore[operator]
-
-
-async def test_without_the_escape_hatch_there_is_no_search_tool(ask: Ask) -> None:
-    responses = [ai(tool_calls=[call("search_tools", query="export_server")]), "done"]
-    agent, model, _ = build(responses, middleware={"escape_hatch": False})
-    messages = await ask(agent, "export")
-    assert model.calls[0].tool_names == ["export_invoice", "export_ticket", "export_customer", "export_calendar"]
-    assert messages[2].status == "error"
+    assert {event.mode for event in decisions} == {"shadow"}
+    if mode in ("rebind", "proxy"):
+        assert [event.action for event in decisions] == ["applied"] * 3
+        assert decisions[0].tokens_after < decisions[0].tokens_before  # type: ignore[operator]
 
 
 async def test_a_tool_of_the_user_named_search_tools_is_the_users(ask: Ask) -> None:
@@ -337,6 +377,208 @@ async def test_a_decision_says_what_was_done_for_whom(ask: Ask) -> None:
     assert event.seconds is not None
 
 
+# --- calls through another tool --------------------------------------------------------------------------------------
+
+
+def proxy(**settings: Any) -> ToolSelection:
+    return ToolSelection(mode="proxy", **{"max_tools": 2, **settings})
+
+
+async def test_the_agent_sees_real_calls_and_the_model_what_it_said(ask: Ask) -> None:
+    said = ai(
+        "on it",
+        tool_calls=[
+            call("call_tool", "a", name="delete_invoice", arguments={"item": "7"}),
+            call("list_report", "b", item="May"),
+        ],
+    )
+    agent, model, sink = build(
+        [said, "done", "again"], selection=proxy(pinned=["list_report"]), checkpointer=InMemorySaver()
+    )
+    messages = await ask(agent, DELETE, "t1")
+    assert [(one["name"], one["args"], one["id"]) for one in messages[1].tool_calls] == [
+        ("delete_invoice", {"item": "7"}, "a"),
+        ("list_report", {"item": "May"}, "b"),
+    ]
+    assert [(message.name, message.text) for message in messages[2:4]] == [
+        ("delete_invoice", "delete_invoice:7"),
+        ("list_report", "list_report:May"),
+    ]
+    await ask(agent, "list the servers", "t1")
+    assert [one.tool_names for one in model.calls] == [["list_report", "search_tools", "call_tool"]] * 3
+    for one in model.calls[1:]:
+        assert wire([one.messages[1]]) == wire([said])
+        assert [message.name for message in one.messages[2:4]] == ["call_tool", "list_report"]
+    before, after = (wire(one.messages) for one in model.calls[1:])
+    assert after[: len(before)] == before
+    assert messages[0].text == DELETE
+    assert sink.of(Failure) == []
+
+
+async def test_a_call_that_stands_for_no_tool_is_answered_within_the_step(ask: Ask) -> None:
+    agent, model, _ = build(
+        [
+            ai(tool_calls=[call("call_tool", "a", name="delete_invoices", arguments={"item": "7"})]),
+            ai(tool_calls=[call("call_tool", "b", name="delete_invoice", arguments={"item": "7"})]),
+            "done",
+        ],
+        selection=proxy(),
+    )
+    messages = await ask(agent, DELETE)
+    assert [message.type for message in messages] == ["human", "ai", "tool", "ai", "tool", "ai"]
+    assert (messages[2].status, messages[2].name) == ("error", "call_tool")
+    assert messages[2].text.splitlines()[:2] == [
+        "There is no tool named 'delete_invoices'. The nearest ones are:",
+        "- delete_invoice(item: string)",
+    ]
+    assert messages[4].text == "delete_invoice:7"
+    assert len(model.calls) == 3
+
+
+async def test_a_hidden_tool_that_is_found_is_called_through_the_other(ask: Ask) -> None:
+    agent, model, _ = build(
+        [
+            ai(tool_calls=[call("search_tools", "a", query="export_server", k=1)]),
+            ai(tool_calls=[call("call_tool", "b", name="export_server", arguments={"item": "x"})]),
+            "done",
+        ],
+        selection=proxy(),
+    )
+    messages = await ask(agent, DELETE)
+    assert messages[2].text.splitlines()[1:] == ["- export_server: export server", "  item: string"]
+    assert messages[4].text == "export_server:x"
+    assert [one.tool_names for one in model.calls] == [["search_tools", "call_tool"]] * 3
+
+
+async def test_a_hidden_tool_that_the_model_calls_by_its_own_name_runs_too(ask: Ask) -> None:
+    agent, model, _ = build([ai(tool_calls=[call("export_server", item="x")]), "done"], selection=proxy())
+    messages = await ask(agent, DELETE)
+    assert messages[2].text == "export_server:x"
+    shown = model.calls[1].messages[1]
+    assert isinstance(shown, AIMessage)
+    assert shown.tool_calls[0]["args"] == {"name": "export_server", "arguments": {"item": "x"}}
+
+
+async def test_a_search_beside_a_call_through_the_other_tool(ask: Ask) -> None:
+    both = ai(
+        tool_calls=[
+            call("search_tools", "a", query="export_server", k=1),
+            call("call_tool", "b", name="delete_invoice", arguments={"item": "7"}),
+        ]
+    )
+    agent, model, _ = build([both, "done"], selection=proxy())
+    messages = await ask(agent, DELETE)
+    results = {message.tool_call_id: message.name for message in messages if isinstance(message, ToolMessage)}
+    assert results == {"a": "search_tools", "b": "delete_invoice"}
+    assert wire([model.calls[1].messages[1]]) == wire([both])
+
+
+# --- what is learned -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["rebind", "proxy"])
+async def test_what_one_thread_needed_the_next_one_gets(ask: Ask, mode: Any) -> None:
+    paperwork = "sort out the paperwork"
+    hidden = call("call_tool", name="export_contract", arguments={"item": "x"})
+    needed = hidden if mode == "proxy" else call("export_contract", item="x")
+    agent, model, sink = build(
+        [ai(tool_calls=[needed]), "done", "done"], selection=ToolSelection(mode=mode, max_tools=1)
+    )
+    await ask(agent, paperwork)
+    await ask(agent, f"{paperwork} of Ada")
+    told = str(model.calls[2].messages[0].text) + str(model.calls[2].tool_names)
+    assert "export_contract" in told
+    assert "create_invoice" not in told
+    assert sink.of(Decision)[2].detail["asked"] == 1
+
+
+# --- what may go wrong -----------------------------------------------------------------------------------------------
+
+
+async def test_a_mode_that_the_model_does_not_allow_is_on_record_and_once_in_the_log(
+    ask: Ask, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent, model, sink = build(["done"], selection=ToolSelection(mode="inline", max_tools=2))
+    for _ in range(2):
+        await ask(agent, DELETE)
+    assert [event.error[:51] for event in sink.of(Failure)] == [
+        "ConfigurationError: mode='inline' cannot be used: u"
+    ] * 2
+    assert len(caplog.records) == 1
+    assert len(model.calls) == 2
+
+
+async def test_a_database_that_fails_is_on_record_and_the_agent_goes_on(ask: Ask, tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'tokopt.db'}")
+    agent, model, sink = build(
+        [ai(tool_calls=[call("delete_invoice", item="7")]), "done"],
+        selection=narrow(database=database, embeddings=TableEmbeddings()),
+    )
+    database.close()
+    assert (await ask(agent, DELETE))[-1].text == "done"
+    assert model.calls[0].tool_names == ["search_tools", "create_invoice", "delete_invoice"]
+    assert {event.error.split(":")[0] for event in sink.of(Failure)} == {"StoreError"}
+    assert [event.detail["embedded"] for event in sink.of(Decision)] == [True, True]
+
+
+async def test_tools_that_change_in_the_middle_of_a_run_are_followed(ask: Ask) -> None:
+    late, other = tool("late_invoice", "Delete the late invoice"), tool("delete_invoice", "Now otherwise")
+    boxes = [toolbox(), toolbox(late), [one for one in toolbox() if one.name != "create_invoice"]]
+    boxes.append([other if one.name == "delete_invoice" else one for one in toolbox()])
+    turn = iter(boxes)
+
+    class Changes(AgentMiddleware[Any, Any, Any]):
+        def wrap_model_call(self, request: Any, handler: Any) -> Any:
+            return handler(request.override(tools=next(turn)))
+
+        async def awrap_model_call(self, request: Any, handler: Any) -> Any:
+            return await handler(request.override(tools=next(turn)))
+
+        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+            return handler(request)
+
+        async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+            return await handler(request)
+
+    calls = [ai(tool_calls=[call("list_server", str(n), item="x")]) for n in range(3)]
+    agent, model, sink = build([*calls, "done"], around=[Changes()])
+    assert (await ask(agent, DELETE))[-1].text == "done"
+    assert [one.tool_names for one in model.calls] == [
+        ["search_tools", "create_invoice", "delete_invoice"],
+        ["search_tools", "create_invoice", "delete_invoice", "list_server"],
+        ["search_tools", "delete_invoice", "list_server"],
+        ["search_tools", "create_invoice", "delete_invoice", "list_server"],
+    ]
+    assert model.calls[3].tools[2]["function"]["description"] == "Now otherwise"
+    assert sink.of(Failure) == []
+
+
+@pytest.mark.parametrize("mode", ["rebind", "proxy", "inline", "auto"])
+async def test_tools_with_schemas_that_cannot_be_read_are_sent_as_they_are(ask: Ask, mode: Any) -> None:
+    odd = [
+        {
+            "type": "function",
+            "function": {"name": "odd", "description": None, "parameters": {"type": 7, "$ref": "#/x"}},
+        },
+        {"type": "function", "function": {"name": "bare"}},
+        {"type": "function", "function": {"name": "list", "parameters": {"properties": ["a"]}}},
+    ]
+    agent, model, sink = build(
+        ["done"], [*toolbox(), *odd], ToolSelection(mode=mode, max_tools=2, min_tools=0, pinned=["odd", "bare", "list"])
+    )
+    assert (await ask(agent, DELETE))[-1].text == "done"
+    assert {"odd", "bare", "list"}.issubset(model.calls[0].tool_names)
+    assert [event.error for event in sink.of(Failure) if "mode=" not in event.error] == []
+
+
+async def test_an_error_of_the_model_passes_and_the_decision_is_on_record(ask: Ask) -> None:
+    agent, _, sink = build([ValueError("overloaded")])
+    with pytest.raises(ValueError, match="overloaded"):
+        await ask(agent, DELETE)
+    assert [event.action for event in sink.of(Decision)] == ["applied"]
+    assert sink.of(Failure) == []
+
+
 async def test_equal_names_are_put_on_record_and_the_call_goes_on(ask: Ask) -> None:
     tools = [openai_dict(one.name) for one in toolbox()] + [openai_dict("delete_invoice")]
     agent, model, sink = build(["done"], tools)
@@ -397,21 +639,13 @@ async def test_no_step_of_an_async_agent_runs_on_the_event_loop() -> None:
         [ai(tool_calls=[call("search_tools", query="server")]), "done"], selection=narrow(embeddings=Watched())
     )
     await agent.ainvoke({"messages": [HumanMessage(DELETE)]})
-    assert len(seen) == 50  # 48 tools, the message, the search
+    assert len(seen) == 98  # two texts of each of 48 tools, the message, the search
     assert loop_thread not in seen
-
-
-def test_dict_tools_of_a_bare_model_are_filtered() -> None:
-    tools = [openai_dict(one.name, one.description) for one in toolbox()]
-    flow = ToolSelectionMiddleware(narrow(), escape_hatch=False).run_flow(request(tools, HumanMessage("export")))
-    sent = next(flow)
-    assert sent.tools == [one for one in tools if one["function"]["name"].startswith("export_")][:4]
-    flow.close()
 
 
 def test_a_middleware_of_its_own_has_default_settings() -> None:
     own = ToolSelectionMiddleware()
-    assert (own.selection.mode, own.selection.max_tools, own.escape_hatch) == ("auto", 10, True)
+    assert (own.selection.mode, own.selection.max_tools, own.keeps_searches) == ("auto", 10, True)
     assert own.name == "ToolSelectionMiddleware"
     with pytest.raises(ConfigurationError, match="mode="):
         ToolSelectionMiddleware(mode="rebind")  # type: ignore[arg-type]

@@ -1,24 +1,35 @@
 from __future__ import annotations
 
 import logging
-from decimal import Decimal
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.pricing import Pricing, Rates
 from langchain_tokopt.tokens import TokenCounter
 from langchain_tokopt.tools import Selection, ToolSelection
-from tests.fakes import ScriptedModel, TableEmbeddings, ai
-from tests.tools.toolbox import anthropic_dict, names, openai_dict, request, tool, toolbox
+from tests.fakes import TableEmbeddings, ai
+from tests.tools.toolbox import (
+    CACHED,
+    PLAIN,
+    anthropic_dict,
+    names,
+    openai_dict,
+    priced,
+    request,
+    tool,
+    toolbox,
+    wire,
+)
 
 DELETE = HumanMessage("delete the invoice")
-PLAIN = Rates(input=Decimal(2), output=Decimal(8))
-CACHED = Rates(
-    input=Decimal(2), output=Decimal(8), cache_read=Decimal("0.2"), cache_write=Decimal("2.5"), caching="automatic"
-)
+IMAGE = HumanMessage([{"type": "image_url", "image_url": {"url": "x"}}])
+GPT = ChatOpenAI(model="gpt-5.5", api_key=SecretStr("test"), use_responses_api=True)
+DICTS = [openai_dict(one.name, one.description) for one in toolbox()]  # nothing of them is left out
 
 
 def rebind(**settings: Any) -> ToolSelection:
@@ -28,10 +39,6 @@ def rebind(**settings: Any) -> ToolSelection:
 def auto(rates: Rates | None, **settings: Any) -> ToolSelection:
     overrides = {} if rates is None else {"priced": rates}
     return ToolSelection(pricing=Pricing(overrides=overrides), **{"max_tools": 2, "min_tools": 0, **settings})
-
-
-def priced(tools: list[Any], *messages: Any, **more: Any) -> Any:
-    return request(tools, *messages, model=ScriptedModel(model_name="priced", provider="nobody"), **more)
 
 
 def sent(selection: Selection) -> list[str]:
@@ -104,12 +111,12 @@ def test_tools_called_in_what_is_shown_are_bound_even_when_the_thread_lacks_them
     assert sent(rebind().select(given))[-1] == "export_server"
 
 
-def test_without_a_search_tool_twice_as_many_are_picked() -> None:
-    tools = [openai_dict(one.name, one.description) for one in toolbox()]
-    selection = rebind().select(request(tools, HumanMessage("export")), escape_hatch=False)
-    assert sent(selection) == ["export_invoice", "export_ticket", "export_customer", "export_calendar"]
-    assert all(any(bound is one for one in tools) for bound in selection.tools or [])
-    assert selection.searcher is None
+def test_where_the_model_may_search_no_more_what_it_found_stays() -> None:
+    search = ai(tool_calls=[{"name": "search_tools", "args": {}, "id": "1"}])
+    found = ToolMessage("- export_server(item: string)", name="search_tools", tool_call_id="1")
+    selection = rebind().select(request(toolbox(), DELETE, search, found), searches=False)
+    assert sent(selection) == ["create_invoice", "delete_invoice", "export_server"]
+    assert selection.detail["searcher"] is None
 
 
 def test_dict_tools_and_base_tools_mix() -> None:
@@ -130,15 +137,13 @@ def test_tools_without_a_description_are_selected_by_name() -> None:
     ("given", "reason"),
     [
         (request([], DELETE), "nothing to choose from: 0 function tools"),
-        (request([tool("one"), {"type": "web_search"}], DELETE), "nothing to choose from: 1 function tools"),
-        (request(toolbox()), "no user message"),
-        (request(toolbox(), AIMessage("hi")), "no user message"),
-        (
-            request(toolbox(), HumanMessage([{"type": "image_url", "image_url": {"url": "x"}}])),
-            "the first user message has no text",
-        ),
-        (request(toolbox(), HumanMessage("  ")), "the first user message has no text"),
-        (request([tool("one"), tool("two")], DELETE), "every tool would be bound: 2 tools"),
+        (request([{"type": "web_search"}], DELETE), "nothing to choose from: 0 function tools"),
+        (request([openai_dict("one"), {"type": "web_search"}], DELETE), "every tool would be bound: 1 tools"),
+        (request(DICTS), "no user message"),
+        (request(DICTS, AIMessage("hi")), "no user message"),
+        (request(DICTS, IMAGE), "the first user message has no text"),
+        (request(DICTS, HumanMessage("  ")), "the first user message has no text"),
+        (request([openai_dict("one"), openai_dict("two")], DELETE), "every tool would be bound: 2 tools"),
         (
             request([{**anthropic_dict("a"), "defer_loading": True}, *toolbox()], DELETE),
             "the provider's own tool search is in use (defer_loading)",
@@ -152,6 +157,22 @@ def test_requests_that_are_left_alone(given: Any, reason: str) -> None:
 
 def test_off_is_off() -> None:
     assert ToolSelection(mode="off").select(request(toolbox(), DELETE)).reason == "turned off"
+
+
+@pytest.mark.parametrize("mode", ["auto", "rebind", "inline", "proxy", "off"])
+def test_learning_from_any_request_is_quiet(mode: Any) -> None:
+    selection = ToolSelection(mode=mode)
+    for given in (request([]), request(toolbox(tool("delete_invoice")), DELETE), request(DICTS, AIMessage("hi"))):
+        selection.learn_from(given)
+    assert selection.memory.usage.version == 0
+
+
+def test_inline_where_the_model_cannot_is_as_auto_and_told_of() -> None:
+    selection = ToolSelection(mode="inline", max_tools=2, min_tools=0).select(priced(DICTS, DELETE))
+    assert selection.detail["mode"] == "rebind"
+    assert [type(problem) for problem in selection.problems] == [ConfigurationError]
+    few = ToolSelection(mode="inline").select(priced(DICTS[:20], DELETE))
+    assert (few.tools, len(few.problems)) == (None, 1)
 
 
 def test_equal_names_are_reported_and_nothing_is_narrowed() -> None:
@@ -173,80 +194,131 @@ def test_a_tool_of_the_user_keeps_the_name_search_tools(caplog: pytest.LogCaptur
     assert "find_tools" in sent(rebind().select(request(provider, DELETE)))
 
 
-def test_few_and_small_tools_are_left_alone_without_asking_the_embedder() -> None:
+def test_few_and_small_tools_are_all_bound_without_asking_the_embedder() -> None:
     embeddings = TableEmbeddings()
-    selection = ToolSelection(embeddings=embeddings).select(request(toolbox()[:29], DELETE))
+    selection = ToolSelection(embeddings=embeddings).select(request(DICTS[:29], DELETE))
     assert selection.tools is None
     assert selection.reason == f"too few to pay: 29 tools, {selection.tokens_before} schema tokens"
     assert selection.tokens_after == selection.tokens_before
     assert embeddings.asked == []
 
 
-def test_few_but_large_tools_are_worth_a_look() -> None:
-    large = [tool(one.name, one.description + " word" * 400) for one in toolbox()[:20]]
-    assert ToolSelection(max_tools=2).select(request(large, DELETE)).tools is not None
-    selection = ToolSelection(max_tools=2, min_tools=21).select(request(large, DELETE))
-    assert selection.reason.startswith("too few to pay: 20 tools")
+def test_where_all_are_bound_they_are_sent_as_small_as_they_can_be() -> None:
+    large = [{"type": "web_search"}, *(openai_dict(f"tool_{n}", "Does  this,  and  that") for n in range(5))]
+    selection = ToolSelection().select(request(large, DELETE))
+    assert names(selection.tools or []) == names(large)
+    assert (selection.tools or [])[0] is large[0]
+    assert [one["function"]["description"] for one in (selection.tools or [])[1:]] == ["Does this, and that"] * 5
+    assert ToolSelection(shrink=False).select(request(large, DELETE)).tools is None
 
 
-def test_auto_narrows_where_nothing_is_cached_and_not_where_reading_is_cheap() -> None:
-    uncached = auto(PLAIN).select(priced(toolbox(), DELETE))
-    assert uncached.tools is not None
-    assert uncached.reason.startswith("expected to pay: ")
-    cached = auto(CACHED).select(priced(toolbox(), DELETE))
-    assert cached.tools is None
-    assert cached.reason.startswith("would not pay: ")
-    assert "USD a thread with some tools" in cached.reason
+def test_where_all_are_bound_the_errors_of_unknown_tools_are_short_too() -> None:
+    error = f"Error: gone is not a valid tool, try one of [{', '.join(names(DICTS))}]."
+    asked = ai(tool_calls=[{"name": "gone", "args": {}, "id": "1"}])
+    failed = ToolMessage(error, name="gone", tool_call_id="1", status="error")
+    selection = ToolSelection(min_tools=50).select(request(DICTS, DELETE, asked, failed))
+    assert selection.messages is not None
+    assert selection.messages[:2] == [DELETE, asked]
+    assert selection.messages[2].text.startswith("Error: gone is not a valid tool. The nearest names are: ")
+    assert failed.text == error
 
 
-def test_auto_narrows_a_large_set_in_spite_of_the_cache() -> None:
-    large = [tool(one.name, one.description + " word" * 1_000) for one in toolbox()]
-    assert auto(CACHED).select(priced(large, DELETE)).tools is not None
+@pytest.mark.parametrize("mode", ["rebind", "inline", "proxy"])
+def test_small_talk_needs_no_tools(mode: Any) -> None:
+    embeddings = TableEmbeddings()
+    selecting = ToolSelection(mode=mode, max_tools=2, embeddings=embeddings)
+    hello = HumanMessage("hello there!")
+    selection = selecting.select(request(toolbox(), hello, model=GPT))
+    assert sent(selection) == ["search_tools", "call_tool"][: 2 if mode == "proxy" else 1]
+    assert wire(selection.messages or []) == wire([hello])
+    assert (selection.detail["asked"], selection.detail["embedded"], embeddings.asked) == (0, None, [])
+    later = selecting.select(request(toolbox(), hello, AIMessage("Hi!"), DELETE, model=GPT))
+    assert later.detail["asked"] == 2
 
 
-def test_an_explicit_cache_counts_only_where_it_is_used() -> None:
-    explicit = Rates(
-        input=Decimal(2), output=Decimal(8), cache_read=Decimal("0.2"), cache_write=Decimal("2.5"), caching="explicit"
+def test_a_message_without_text_may_need_anything() -> None:
+    # Where tools are told of in the conversation they would be there for good: the model can search.
+    thread = [DELETE, AIMessage("done"), IMAGE]
+    assert len(sent(rebind().select(request(toolbox(), *thread)))) == 49
+    for mode in ("inline", "proxy"):
+        selection = ToolSelection(mode=mode, max_tools=2).select(request(toolbox(), *thread, model=GPT))  # type: ignore[arg-type]
+        assert selection.detail["asked"] == 2
+
+
+def test_a_model_is_told_of_twelve_tools_at_once_inline() -> None:
+    given = request(toolbox(), HumanMessage("sort out the paperwork"), model=GPT)
+    assert ToolSelection(mode="inline", max_tools=20).select(given).detail["asked"] == 12
+    assert ToolSelection(mode="proxy", max_tools=20).select(given).detail["asked"] == 20
+
+
+def test_tools_that_fit_far_worse_than_the_best_are_not_picked() -> None:
+    assert rebind(max_tools=12).select(request(toolbox(), DELETE)).detail["asked"] == 5
+
+
+@pytest.mark.parametrize(("max_tools", "later"), [(12, 6), (8, 5), (3, 3)])
+def test_a_later_message_picks_half_as_many_and_five_where_there_were_as_many(max_tools: int, later: int) -> None:
+    first, second = HumanMessage("sort out the paperwork"), HumanMessage("tidy the desk of Ada")
+    selection = rebind(max_tools=max_tools)
+    bound = selection.select(request(toolbox(), first, AIMessage("done"), second))
+    assert bound.detail["asked"] == max_tools  # the later ones are among the first
+    assert selection.memory.picks.of([first, second], 1, f"{later} None", list) == tuple(names(DICTS)[:later])
+
+
+def test_each_message_picks_the_best_that_fit_into_its_tokens_and_one_at_least() -> None:
+    tools = [*DICTS[:5], openai_dict("export_file", "word " * 200), openai_dict("export_files", "Writes files")]
+    one = TokenCounter().tool(tools[-1])
+
+    def picked(max_tokens: int | None) -> list[str]:
+        return sent(
+            rebind(max_tokens=max_tokens, max_tools=3).select(request(tools, HumanMessage("export_files, invoice")))
+        )
+
+    assert picked(None) == ["search_tools", "create_invoice", "export_file", "export_files"]
+    assert picked(1) == picked(one) == ["search_tools", "export_files"]
+    assert picked(one + 40) == ["search_tools", "create_invoice", "export_files"]
+
+
+def test_long_descriptions_are_shortened_to_the_tokens_of_a_tool() -> None:
+    tools = [*DICTS, openai_dict("paint", "Paints a picture. " * 50)]
+    (paint,) = (
+        one
+        for one in rebind(tool_tokens=60).select(request(tools, HumanMessage("paint"))).tools or []
+        if one["function"]["name"] == "paint"
     )
-    assert auto(explicit).select(priced(toolbox(), DELETE)).tools is not None
-    marked = priced(toolbox(), DELETE, model_settings={"cache_control": {"type": "ephemeral"}})
-    assert auto(explicit).select(marked).tools is None
+    assert len(paint["function"]["description"]) < 300
+    assert TokenCounter().tool(paint, "gpt-4o-mini") <= 60
 
 
-def test_a_large_system_prompt_behind_the_tools_speaks_against_narrowing() -> None:
-    large = [tool(one.name, one.description + " word" * 100) for one in toolbox()]
-    given = {"calls_expected": 4}
-    assert auto(CACHED, **given).select(priced(large, DELETE)).tools is not None
-    system = SystemMessage("word " * 20_000)
-    assert auto(CACHED, **given).select(priced(large, DELETE, system_message=system)).tools is None
+def test_tools_are_sent_as_they_are_without_shrinking() -> None:
+    selection = rebind(shrink=False).select(request(toolbox(), DELETE))
+    assert (selection.tools or [])[1:] == [toolbox()[0], toolbox()[12]]
+    assert all(a is b for a, b in zip((selection.tools or [])[1:], [toolbox()[0], toolbox()[12]], strict=True))
 
 
-def test_unknown_prices_are_decided_on_tokens() -> None:
-    selection = auto(None).select(priced(toolbox(), DELETE))
-    assert selection.tools is not None
-    assert selection.saved_usd is None
-    assert "tokens a thread with some tools" in selection.reason
+def test_breakpoints_are_those_of_the_request() -> None:
+    mark = {"type": "ephemeral"}
+    plain = toolbox()
+    marked = [*plain[:-1], plain[-1].model_copy(update={"extras": {"cache_control": mark}})]
+    selection = rebind()
+    for tools, expected in ((plain, None), (marked, mark), (list(plain), None), (list(marked), mark)):
+        last = (selection.select(request(tools, DELETE)).tools or [])[-1]
+        assert (last.extras or {}).get("cache_control") == expected
 
 
 def test_the_decision_does_not_depend_on_how_long_the_thread_is() -> None:
+    ways = []
     for rates in (PLAIN, CACHED, None):
         selection = auto(rates)
         thread: list[Any] = [DELETE]
-        narrowed = selection.select(priced(toolbox(), *thread)).tools is not None
-        for step in range(10):
+        seen = {selection.select(priced(DICTS, *thread)).detail.get("mode")}
+        for step in range(3):
             thread += [
                 ai(tool_calls=[{"name": "delete_invoice", "args": {}, "id": str(step)}]),
-                ToolMessage("word " * 2_000, name="delete_invoice", tool_call_id=str(step)),
+                ToolMessage("word " * 5_000, name="delete_invoice", tool_call_id=str(step)),
             ]
-            assert (selection.select(priced(toolbox(), *thread)).tools is not None) is narrowed
-
-
-def test_a_thread_that_has_searched_stays_narrowed_when_prices_change() -> None:
-    found = ToolMessage("- export_server(item: string)", name="search_tools", tool_call_id="1")
-    searched = [DELETE, ai(tool_calls=[{"name": "search_tools", "args": {}, "id": "1"}]), found]
-    selection = auto(CACHED).select(priced(toolbox(), *searched))
-    assert sent(selection) == ["search_tools", "create_invoice", "delete_invoice", "export_server"]
-    assert selection.reason == "the thread was narrowed before"
+            seen.add(selection.select(priced(DICTS, *thread)).detail.get("mode"))
+        ways.append(seen)
+    assert ways == [{"rebind"}, {None}, {"rebind"}]
 
 
 def test_the_figures_are_the_schema_tokens_before_and_after() -> None:
@@ -264,54 +336,9 @@ def test_the_figures_are_the_schema_tokens_before_and_after() -> None:
         "found": 0,
         "forced": 0,
         "searcher": "search_tools",
+        "mode": "rebind",
         "embedded": False,
     }
-
-
-def test_money_saved_is_what_is_no_longer_sent_when_nothing_is_cached() -> None:
-    counter = TokenCounter()
-    selection = auto(PLAIN, mode="rebind", counter=counter).select(priced(toolbox(), DELETE))
-    assert selection.tokens_before is not None
-    assert selection.tokens_after is not None
-    assert selection.saved_usd == (selection.tokens_before - selection.tokens_after) * Decimal(2) / 1_000_000
-
-
-def test_money_saved_counts_what_is_written_to_the_cache_again() -> None:
-    counter = TokenCounter()
-    selection = auto(CACHED, mode="rebind", counter=counter)
-    million = Decimal(1_000_000)
-    read, write = CACHED.cache_read, CACHED.cache_write
-
-    first = selection.select(priced(toolbox(), DELETE))
-    core = counter.tools([first.searcher], "priced")  # type: ignore[list-item]
-    picked = (first.tokens_after or 0) - core
-    # With all tools they are read; narrowed, what was picked for this thread is written. The message is written anyway.
-    assert first.saved_usd == ((first.tokens_before or 0) * read - core * read - picked * write) / million
-
-    asked = ai(tool_calls=[{"name": "delete_invoice", "args": {}, "id": "1"}])
-    result = ToolMessage("gone", name="delete_invoice", tool_call_id="1")
-    second = selection.select(priced(toolbox(), DELETE, asked, result))
-    assert second.saved_usd == ((second.tokens_before or 0) - (second.tokens_after or 0)) * read / million
-
-    more = HumanMessage("export_server")
-    third = selection.select(priced(toolbox(), DELETE, asked, result, AIMessage("done"), more))
-    added = (third.tokens_after or 0) - (second.tokens_after or 0)
-    behind = counter.messages([DELETE, asked, result], "priced")
-    expected = (third.tokens_before or 0) * read - (second.tokens_after or 0) * read - added * write
-    assert added > 0
-    assert third.saved_usd == (expected + behind * (read - write)) / million
-
-
-def test_the_cache_breakpoint_moves_to_the_last_tool_that_is_bound() -> None:
-    mark = {"type": "ephemeral"}
-    tools = toolbox()
-    tools[-1] = tools[-1].model_copy(update={"extras": {"cache_control": mark}})
-    bound = rebind().select(request(tools, DELETE)).tools or []
-    assert [getattr(one, "extras", None) for one in bound] == [None, None, {"cache_control": mark}]
-    pinned = rebind(pinned=["export_server"]).select(request(tools, DELETE)).tools or []
-    assert names(pinned) == ["export_server", "search_tools", "create_invoice", "delete_invoice"]
-    assert [bool(getattr(one, "extras", None)) for one in pinned] == [False, False, False, True]
-    assert tools[-1].extras == {"cache_control": mark}
 
 
 def test_the_index_is_kept_while_the_tools_are_the_same() -> None:
@@ -354,7 +381,7 @@ def test_what_is_attached_fills_what_was_not_given() -> None:
     late = rebind()
     late.select(request(toolbox(), DELETE))
     late.attach(embeddings=theirs).attach(embeddings=mine)
-    assert late.select(request(toolbox(), DELETE)).detail["embedded"]
+    assert late.select(request(toolbox(), HumanMessage("delete the ticket"))).detail["embedded"]
     assert theirs.asked
 
 
@@ -365,6 +392,9 @@ def test_what_is_attached_fills_what_was_not_given() -> None:
         ({"max_tools": True}, "max_tools"),
         ({"max_tools": 2.5}, "max_tools"),
         ({"min_tools": -1}, "min_tools"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"tool_tokens": 0}, "tool_tokens"),
+        ({"tool_tokens": True}, "tool_tokens"),
         ({"mode": "always"}, "mode"),
         ({"calls_expected": 0}, "calls_expected"),
         ({"embed_timeout_seconds": 0}, "embed_timeout_seconds"),

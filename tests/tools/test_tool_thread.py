@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from langchain_tokopt.tools import ToolIndex
-from langchain_tokopt.tools.thread import Batch, batches, called, chosen, question, thread_messages
+from langchain_tokopt.tools.thread import Batch, batches, called, chosen, last_question, question, thread_messages
 from tests.fakes import ai
 from tests.tools.toolbox import request, toolbox
 
@@ -17,10 +17,12 @@ IMAGE = HumanMessage([{"type": "image_url", "image_url": {"url": "data:image/png
 SUMMARY = HumanMessage("So far: export_report was used.", additional_kwargs={"lc_source": "summarization"})
 
 
-def added(
-    messages: list[BaseMessage], *, bound: tuple[str, ...] = (), searcher: str | None = "search_tools"
-) -> list[Batch]:
-    return batches(messages, INDEX, bound=bound, searcher=searcher, pick=lambda text: INDEX.top(text, 2))
+def added(messages: list[BaseMessage], *, bound: tuple[str, ...] = ()) -> list[Batch]:
+    def pick(at: int, text: str) -> list[str]:
+        assert text == messages[at].text.strip()
+        return INDEX.top(text, 2) if text else list(INDEX.names)
+
+    return batches(messages, INDEX, bound=bound, searcher="search_tools", pick=pick)
 
 
 def call(name: str, id: str = "1") -> AIMessage:  # noqa: A002 - the call's own field
@@ -68,11 +70,6 @@ def test_unknown_tools_are_not_added() -> None:
     assert added([call("gone"), ToolMessage("ok", name="gone", tool_call_id="1")]) == []
 
 
-def test_without_a_search_tool_its_results_add_nothing() -> None:
-    found = ToolMessage("- export_report(item: string)", name="search_tools", tool_call_id="7")
-    assert added([found], searcher=None) == []
-
-
 @pytest.mark.parametrize("text", ["yes", "OK, go ahead!", "Thank you."])
 def test_a_message_that_only_agrees_adds_nothing(text: str) -> None:
     first = HumanMessage("delete the invoice, delete it")
@@ -80,7 +77,7 @@ def test_a_message_that_only_agrees_adds_nothing(text: str) -> None:
     assert len(added([HumanMessage(text)])) == 1
 
 
-def test_a_later_message_without_text_adds_everything_at_the_end() -> None:
+def test_a_message_without_text_adds_what_is_picked_for_it_at_the_end() -> None:
     first, rest = added([HumanMessage("delete the invoice, delete it"), IMAGE])
     assert (first.at, rest.at) == (0, 1)
     assert [*first.names, *rest.names] == [*first.names, *(name for name in INDEX.names if name not in first.names)]
@@ -106,6 +103,27 @@ def test_a_summary_is_not_ranked_but_the_names_in_it_count() -> None:
 )
 def test_the_first_user_message_is_the_question(messages: list[BaseMessage], expected: str | None) -> None:
     assert question(messages) == expected
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        ([], None),
+        ([AIMessage("hello")], None),
+        ([HumanMessage("first"), AIMessage("x"), HumanMessage(" second ")], "second"),
+        ([HumanMessage("first"), HumanMessage("yes, go ahead")], "first"),
+        ([HumanMessage("yes"), HumanMessage("ok")], "yes"),
+        ([HumanMessage("first"), IMAGE], "first"),
+        ([HumanMessage("first"), SUMMARY, HumanMessage("ok")], "first"),
+        ([SUMMARY, HumanMessage("ok")], "ok"),
+        ([SUMMARY], SUMMARY.text),
+        ([IMAGE], ""),
+    ],
+)
+def test_the_last_question_is_the_last_message_that_asks_for_something(
+    messages: list[BaseMessage], expected: str | None
+) -> None:
+    assert last_question(messages) == expected
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from langchain.agents.middleware.types import ModelRequest
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AnyMessage
+from langchain_core.messages import AnyMessage, BaseMessage
 from langchain_core.tools import BaseTool, StructuredTool
 
+from langchain_tokopt.pricing import Rates
 from tests.fakes import ScriptedModel
 
 VERBS = ("create", "delete", "list", "export")
@@ -28,6 +33,13 @@ NOUNS = (
 )
 
 
+# Prices of a provider that caches nothing, and of one whose cache is cheap to read and dear to write.
+PLAIN = Rates(input=Decimal(2), output=Decimal(8))
+CACHED = Rates(
+    input=Decimal(2), output=Decimal(8), cache_read=Decimal("0.2"), cache_write=Decimal("2.5"), caching="automatic"
+)
+
+
 def tool(name: str, description: str | None = None) -> BaseTool:
     """A tool that answers with its name and argument."""
 
@@ -39,8 +51,13 @@ def tool(name: str, description: str | None = None) -> BaseTool:
 
 
 def toolbox(*extra: BaseTool) -> list[BaseTool]:
-    """`create_invoice`, `create_ticket` ... `export_server`, then `extra`."""
-    return [*(tool(f"{verb}_{noun}") for verb in VERBS for noun in NOUNS), *extra]
+    """`create_invoice`, `create_ticket` ... `export_server`, always the same objects, then `extra`."""
+    return [*_box(), *extra]
+
+
+@cache
+def _box() -> tuple[BaseTool, ...]:
+    return tuple(tool(f"{verb}_{noun}") for verb in VERBS for noun in NOUNS)
 
 
 def openai_dict(name: str, description: str = "") -> dict[str, Any]:
@@ -67,3 +84,14 @@ def names(tools: list[Any]) -> list[str]:
         one.name if isinstance(one, BaseTool) else one.get("function", one).get("name", one.get("type"))
         for one in tools
     ]
+
+
+def priced(tools: list[Any], *messages: AnyMessage, **more: Any) -> ModelRequest[Any]:
+    """A request to a model named "priced", whose rates a test sets."""
+    return request(tools, *messages, model=ScriptedModel(model_name="priced", provider="nobody"), **more)
+
+
+def wire(messages: Sequence[BaseMessage]) -> list[str]:
+    """What a provider is sent of each message: equal texts are equal bytes on the wire."""
+    hidden = {"id", "response_metadata", "usage_metadata", "artifact"}
+    return [json.dumps(message.model_dump(exclude=hidden), default=repr) for message in messages]
