@@ -41,8 +41,8 @@ how (youre|you are|youve been|you have been)[ doing], (is anyone|is anybody|anyo
 (im|i am) [doing ](good|fine|great|well|ok|okay), (how about|what about|and) (you|yourself), not (much|bad)
 (happy|merry) (birthday|christmas|new year|easter|holidays|thanksgiving|halloween|diwali|hanukkah|eid|weekend|friday)
 
-[i |we |why ][want to |need to |would like to |really ](thanks|thank you|thank u|thank ya|thankyou), (thx|ty|tysm|tyvm|cheers)
-(many|much|a thousand|a million) thanks
+[i |we |why ][want to |need to |would like to |really ](thanks|thank you|thank u|thank ya|thankyou)
+(thx|ty|tysm|tyvm|cheers), (many|much|a thousand|a million) thanks
 [i |we ][do |greatly |sincerely ]<very>appreciate (it|that|this|you|everything|all you do|all of it)
 [i |we ][do |greatly |sincerely ]<very>appreciate [all |all of ](your|the|that) (help|time|support|assistance|answer)
 [thats |that is |your help is ]<very>[much |greatly |very much ](appreciated|grateful|thankful)
