@@ -2,79 +2,90 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
 
-from langchain_tokopt.tools.pleasantries import AROUND, ENGLISH, NAMED, OTHER_LANGUAGES
-
 # Who writes more than this wants something.
-_MOST_CHARACTERS = 200
-
-_LONGEST_PHRASE = 60
+_MOST_WORDS = 14
 
 _APOSTROPHES = re.compile("['\u2019\u02bc`\u00b4]")
-_ACCENTS = re.compile("[\u0300-\u036f\u0640\u064b-\u0652]")  # on Latin and Cyrillic letters; vowels of Arabic
-_SMILEYS = re.compile(r"(?<!\w)[:;=]-?[dp]\b")  # those made with letters
-_DRAWN_OUT = re.compile(r"([a-z])\1{2,}")  # heyyy, soooo
-_EAST_ASIAN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-# A word, or what is written without spaces. To `\w` the vowel signs of Hindi are no letters.
-_WORDS = re.compile(rf"[{_EAST_ASIAN}]+|(?:[^\W_{_EAST_ASIAN}]|[\u0900-\u0963])+")
-# Between words, and between such characters.
-_BORDER = re.compile(rf"^| |(?<=[{_EAST_ASIAN}])|$")
-_NAME = re.compile(r"<(\w+)>")
-_LITERAL = re.compile(r"[^()\[\]|]+")
+_CHINESE_OR_JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]+")
+_WORD = re.compile(r"[^\W_]+")
+
+# Words of which one has to be there: alone, each is a greeting, thanks, a farewell or praise.
+_CORE = frozenset(
+    """
+    hello hi hey hiya howdy greetings yo sup hallo hola bonjour salut ciao ola namaste merhaba selam witaj czesc hoi
+    privet zdravstvuyte salam marhaba alo servus moin bye goodbye farewell cya ttyl adios tschuss tchau doei hoscakal
+    thanks thank thx ty thankyou cheers appreciate appreciated grateful gracias danke merci obrigado obrigada grazie
+    bedankt dank tesekkurler tesekkur dziekuje dzieki spasibo arigato shukran welcome congratulations congrats kudos
+    bravo goodnight gm gn
+    привет здравствуйте здравствуи спасибо пока благодарю مرحبا شكرا اهلا سلام नमसत धनयवाद नमसकार
+    안녕 안녕하세요 감사합니다 고마워 고마워요 고맙습니다
+    """.split()  # noqa: SIM905 - one word a list entry would fill the screen
+)
+# Groups of words that do so together.
+_PHRASES = """
+good morning, good afternoon, good evening, good night, good day, nice to meet you, good to see you, see you, see ya,
+talk to you later, talk soon, take care, have a good, have a great, have a nice, how are you, how are things,
+how do you do, how is it going, hows it going, how have you been, whats up, what is up, well done, good job,
+great job, nice work, great work, good work, youre the best, you are the best, you rock,
+guten tag, guten morgen, guten abend, auf wiedersehen, vielen dank, bis bald, wie gehts,
+buenos dias, buenas tardes, buenas noches, hasta luego, muchas gracias, como estas,
+bonne nuit, bonne journee, merci beaucoup, au revoir, ca va, comment ca va,
+buongiorno, buonasera, arrivederci, come stai, bom dia, boa tarde, boa noite, tudo bem, ate logo,
+goedemorgen, tot ziens, dank je wel, dzien dobry, do widzenia, dobranoc, gunaydin, iyi geceler, dobry den
+"""
+_CORE_PHRASES = [phrase.split() for phrase in _PHRASES.split(",")]
+# What goes with them and says nothing by itself.
+_AROUND = frozenset(
+    """
+    a all am and again an are as at be been bit bot buddy but day dear doing done ever everyone everybody evening fine
+    folks for friend from going good great guys have help her here how i im is it its ive just later let lot lots lovely
+    ma madam maam man many mate me meet morning much my nice night now of oh ok okay one once our out please pal really
+    right see sir so soon sure team that thats the them then there things this time to today tomorrow tonight too truly
+    u up us very was way we week weekend well were what whats will wonderful work ya yall yeah yes yet you your youre
+    afternoon amazing awesome best excellent fantastic perfect super brilliant helpful kind kindly job talk talking
+    assistance answer answers support patience effort happy glad pleased enjoy rest cool alright no nope problem worries
+    need needed else anything nothing
+    sehr und dir ihnen du ja nein mucho muy y tu por todo que tal bien et toi vous tres bien tout e voce muito bem tutto
+    molto grazie mille bene tanto je wel u heel hartelijk bardzo ci cok ederim
+    """.split()  # noqa: SIM905
+)
+# Chinese and Japanese are written without spaces: such a text is made of these alone.
+_UNSPACED = re.compile(
+    "(?:你好|您好|大家好|谢谢|多谢|感谢|再见|拜拜|晚安|早安|早上好|下午好|晚上好|こんにちは|こんばんは|おはよう|ありがとう|"
+    "どうも|さようなら|おやすみ|はじめまして|よろしくお願いします|お疲れ様|ございます|ございました|です|でした|なさい|"
+    "你|您|大家|了|啊|呀|哦|吗|很|非常|ね|よ)+"
+)
+
+
+# Everything that may be in small talk.
+_KNOWN = _CORE | _AROUND | {word for phrase in _CORE_PHRASES for word in phrase}
 
 
 def is_small_talk(text: str) -> bool:
-    """Whether the text is made of small talk alone, in one of the languages that are written most.
+    """Whether the text is nothing but pleasantries, in one of the languages that are written most.
 
-    With a single word that could ask for something, it is not. A wrong yes leaves a model with the tools that are
-    always there, and it has to search; a wrong no costs a few tokens.
+    Without any pleasantry, or with a word that could ask for something, it is not. A wrong yes leaves a model with the
+    tools that are always there, and it has to search; a wrong no costs a few tokens.
     """
-    if len(text) > _MOST_CHARACTERS:
+    unspaced = _CHINESE_OR_JAPANESE.findall(text)
+    if unspaced and not all(_UNSPACED.fullmatch(part) for part in unspaced):
         return False
-    said = _spelled(text)
-    borders = sorted({found.start() for found in _BORDER.finditer(said)})
-    talk, around = _patterns()
-    # How far the text is made of phrases, and whether one of these says something.
-    reached = {(0, False)}
-    for border in borders:
-        for pattern, says in ((talk, True), (around, False)):
-            at = border + said.startswith(" ", border)
-            before = [earlier for earlier in (False, True) if (border, earlier) in reached]
-            if before and pattern.match(said, at):
-                ends = [end for end in borders if at < end <= at + _LONGEST_PHRASE and pattern.fullmatch(said, at, end)]
-                reached.update((end, says or earlier) for end in ends for earlier in before)
-    return (len(said), True) in reached
+    words = _words(_CHINESE_OR_JAPANESE.sub(" ", text))
+    if len(words) > _MOST_WORDS or not _KNOWN.issuperset(words):
+        return False
+    return bool(unspaced) or not _CORE.isdisjoint(words) or any(_has(words, phrase) for phrase in _CORE_PHRASES)
 
 
-def _spelled(text: str) -> str:
-    """The words of a text as they are compared, with a space between them."""
-    apart = unicodedata.normalize("NFKD", _APOSTROPHES.sub("", text)).casefold()
-    whole = unicodedata.normalize("NFC", _ACCENTS.sub("", apart)).replace("\u0131", "i")  # Turkish has two letters i
-    return " ".join(_WORDS.findall(_DRAWN_OUT.sub(r"\1", _SMILEYS.sub(" ", whole))))
+def _words(text: str) -> list[str]:
+    """The words of a text in lower case, without accents and apostrophes."""
+    apart = unicodedata.normalize("NFKD", _APOSTROPHES.sub("", text.lower()))
+    whole = "".join(mark for mark in apart if not unicodedata.combining(mark))
+    return _WORD.findall(unicodedata.normalize("NFKC", whole))
 
 
-@functools.cache
-def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """What is small talk, and what goes with it. Made at the first message."""
-    return _any_of(ENGLISH + OTHER_LANGUAGES), _any_of(AROUND)
-
-
-def _any_of(phrases: str) -> re.Pattern[str]:
-    given = [phrase.strip() for phrase in re.split(r"[,\n]", phrases)]
-    return re.compile("|".join(_expression(phrase) for phrase in given if phrase))
-
-
-def _expression(phrase: str) -> str:
-    """A phrase as a regular expression."""
-    named = _NAME.sub(lambda name: NAMED[name[1]], phrase)
-    spelled = _LITERAL.sub(lambda literal: _with_ends(literal[0]), named)
-    return spelled.replace("(", "(?:").replace("[", "(?:").replace("]", ")?")
-
-
-def _with_ends(literal: str) -> str:
-    return (
-        f"{' ' * literal.startswith(' ')}{_spelled(literal)}{' ' * (literal.endswith(' ') and not literal.isspace())}"
-    )
+def _has(words: list[str], phrase: list[str]) -> bool:
+    """Whether the words of the phrase stand in the text, one after the other."""
+    return any(words[at : at + len(phrase)] == phrase for at in range(len(words) - len(phrase) + 1))
