@@ -12,7 +12,7 @@ import numpy as np
 from langchain_core.tools import BaseTool
 
 from langchain_tokopt.tools.bm25 import terms
-from langchain_tokopt.tools.schema import ToolSpec, spec_of
+from langchain_tokopt.tools.schema import ToolSpec, spec_of, words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +23,8 @@ OTHER = "other"
 # Where adapters of MCP servers, and people, write down where a tool comes from.
 _SOURCES = ("server", "server_name", "mcp_server", "namespace", "toolkit")
 _SEPARATORS = re.compile(r"__|[.:/]")
+_PROTOCOL = re.compile(r"mcp(?:__|[.:/])")  # some clients write it before the server
+_LETTERS = re.compile(r"[^\W_]+")
 _FIRST_WORD = re.compile(r"[^_-]+(?=[_-])")
 # So many names must begin with a word for it to say where they belong.
 _SHARED_BY = 3
@@ -71,7 +73,8 @@ def _source(tool: Any) -> str:
 
 
 def _from_name(name: str, shared: Mapping[str, int]) -> str:
-    before, separator = _SEPARATORS.split(name, maxsplit=1)[0], _SEPARATORS.search(name)
+    bare = _PROTOCOL.sub("", name, count=1) if _PROTOCOL.match(name) else name
+    before, separator = _SEPARATORS.split(bare, maxsplit=1)[0], _SEPARATORS.search(bare)
     if separator and before:
         return before
     first = _first_word(name)
@@ -86,8 +89,8 @@ def _first_word(name: str) -> str:
 def _grouped(specs: Sequence[ToolSpec], vectors: NDArray[np.float32] | None, rows: Sequence[int]) -> list[str]:
     if vectors is None or len(specs) < 2 * _SHARED_BY:
         return [OTHER] * len(specs)
-    groups = _clusters(vectors[rows], max(2, round(math.sqrt(len(specs) / 2))))
-    names = _names([terms(spec.text) for spec in specs], groups)
+    groups = _clusters(vectors[rows], max(2, round(math.sqrt(len(specs)))))
+    names = _names(specs, groups)
     return [names[group] for group in groups]
 
 
@@ -110,16 +113,26 @@ def _clusters(vectors: NDArray[np.float32], k: int) -> list[int]:
     return [int(group) for group in groups]
 
 
-def _names(words: Sequence[Sequence[str]], groups: Sequence[int]) -> dict[int, str]:
-    """For each group the word that is most of its own: in many of its tools, and in few others."""
-    everywhere = Counter(word for some in words for word in set(some))
+def _names(specs: Sequence[ToolSpec], groups: Sequence[int]) -> dict[int, str]:
+    """For each group the word that is most its own: in many of its tools, best in their names, and in few others."""
+    said = [dict.fromkeys(terms(spec.text), 1) | dict.fromkeys(terms(spec.name), 2) for spec in specs]
+    everywhere: Counter[str] = Counter()
     inside: defaultdict[int, Counter[str]] = defaultdict(Counter)
-    for some, group in zip(words, groups, strict=True):
-        inside[group].update(set(some))
+    for weights, group in zip(said, groups, strict=True):
+        everywhere.update(weights)
+        inside[group].update(weights)
     names: dict[int, str] = {}
     for group in sorted(inside, key=lambda one: (-groups.count(one), one)):
         counted = inside[group]
         best = sorted(counted, key=lambda word: (-(counted[word] ** 2) / everywhere[word], word))
-        free = (word for word in best if word not in names.values())
+        texts = [spec.text for spec, of in zip(specs, groups, strict=True) if of == group]
+        free = (name for word in best if (name := _written(word, texts)) not in names.values())
         names[group] = next(free, f"group {group}")
     return names
+
+
+def _written(term: str, texts: Sequence[str]) -> str:
+    """The word of the texts that a term of `terms` most often stands for."""
+    found = (word for text in texts for word in _LETTERS.findall(words(text).lower()) if word.startswith(term))
+    counted = Counter(word for word in found if terms(word) == [term])
+    return min(counted, key=lambda word: (-counted[word], word), default=term)

@@ -31,7 +31,10 @@ def test_a_tool_belongs_to_its_server() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["github__create_issue", "github.create_issue", "github:issues", "github/issues"])
+@pytest.mark.parametrize(
+    "name",
+    ["github__create_issue", "mcp__github__create_issue", "github.create_issue", "github:issues", "github/issues"],
+)
 def test_what_stands_before_a_separator_is_a_namespace(name: str) -> None:
     assert of(name) == {name: "github"}
 
@@ -48,6 +51,25 @@ def test_the_rest_is_grouped_by_meaning_and_named_after_what_tells_it_apart() ->
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     found = categories_of([tool(name) for name in names], vectors)
     assert [found[name] for name in names] == ["mail"] * 3 + ["song"] * 3
+
+
+def test_groups_are_named_after_whole_words_and_rather_after_those_in_the_names() -> None:
+    about = "One of the services of the office system."
+    names = ["createInvoices", "payInvoice", "sendInvoices", "bookMeeting", "moveMeetings", "cancelMeetings"]
+    vectors = np.repeat(np.eye(2, dtype=np.float32), 3, axis=0)
+    found = categories_of([openai_dict(name, about) for name in names], vectors)
+    assert [found[name] for name in names] == ["invoices"] * 3 + ["meetings"] * 3
+
+
+def test_categories_do_not_depend_on_the_order_of_the_tools() -> None:
+    tools = [
+        openai_dict(f"{verb}{noun}") for noun in ("Mail", "Song", "Road") for verb in ("find", "keep", "lose", "sell")
+    ]
+    vectors = np.repeat(np.eye(3, dtype=np.float32), 4, axis=0)
+    order = np.random.default_rng(0).permutation(len(tools))
+    shuffled = categories_of([tools[at] for at in order], vectors[order])
+    assert shuffled == categories_of(tools, vectors)
+    assert sorted(set(shuffled.values())) == ["mail", "road", "song"]
 
 
 def test_dictionaries_of_any_form_have_categories_and_provider_tools_have_none() -> None:
