@@ -158,12 +158,14 @@ class OptimizedChatModel(BaseChatModel):
     ) -> Runnable[LanguageModelInput, AIMessage]:
         options = dict(kwargs) if tool_choice is None else {**kwargs, "tool_choice": tool_choice}
         binding = self.inner.bind_tools(tools, **options)
-        if not isinstance(binding, RunnableBinding) or binding.bound is not self.inner:
+        # A model that was wrapped before binds a copy of itself, which knows the tools.
+        nested = isinstance(binding, RunnableBinding) and isinstance(binding.bound, OptimizedChatModel)
+        if not isinstance(binding, RunnableBinding) or not (binding.bound is self.inner or nested):
             from langchain_tokopt.chain import replace_models
 
             return replace_models(binding, {id(self.inner): self})
         formatted = binding.kwargs.get("tools") or []
-        bound = self.model_copy()
+        bound = self.model_copy(update={"inner": binding.bound})
         bound._bound = BoundTools(
             tools=tuple(_usable(tool, shown) for tool, shown in zip(tools, formatted, strict=False)),
             tool_choice=tool_choice,

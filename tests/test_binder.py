@@ -12,6 +12,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode, tools_condition
 
+from langchain_tokopt import TokenOptimizer
 from langchain_tokopt.binder import ToolBinder
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import Decision
@@ -149,3 +150,14 @@ def test_tools_that_cannot_work_are_refused_at_once(tools: list[Any], message: s
 def test_by_default_the_cheapest_way_is_chosen() -> None:
     own = ToolBinder(toolbox())
     assert (own.selection.mode, own.selection.max_tools) == ("auto", 10)
+
+
+def test_a_model_that_an_optimizer_has_wrapped_can_be_given() -> None:
+    call = {"name": "call_tool", "args": {"name": "delete_invoice", "arguments": {"item": "7"}}, "id": "a"}
+    model = ScriptedModel(responses=[ai(tool_calls=[call], input_tokens=40, output_tokens=2)])
+    with TokenOptimizer(cache=None, tools=None, history=None) as tokopt:
+        binder = ToolBinder(toolbox(), selection=ToolSelection(mode="proxy", max_tools=2))
+        answer = binder.bind(tokopt.wrap(model)).invoke([HumanMessage("delete the invoice")])
+        assert tokopt.report().measured.calls == 1
+    assert model.calls[0].tool_names == ["search_tools", "call_tool"]
+    assert [call["name"] for call in answer.tool_calls] == ["delete_invoice"]
