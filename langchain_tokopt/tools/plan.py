@@ -11,7 +11,7 @@ from langchain_core.tools import BaseTool
 
 from langchain_tokopt.tools.additions import Form, with_additions
 from langchain_tokopt.tools.nearest import with_short_errors
-from langchain_tokopt.tools.notes import note_text, with_notes
+from langchain_tokopt.tools.notes import with_notes
 from langchain_tokopt.tools.proxy import proxied
 from langchain_tokopt.tools.schema import cache_mark, in_anthropics_form, marked, tool_name
 from langchain_tokopt.tools.worth import Way
@@ -102,7 +102,7 @@ class Plan:
 
     def note(self, batch: Batch) -> str:
         """What the model is told of a batch of tools that it calls through another one."""
-        return note_text([self.registry.index.spec(name) for name in batch.names], self.registry.caller)
+        return self.registry.note(batch.names)
 
     def weights(self, counter: TokenCounter, model: str | None) -> tuple[int, list[int], int]:
         """Tokens of what every thread is given, of each batch as the model is told of it, and of the `last` tools."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # How many tools are looked at to know how long a note about a tool is, beside its schema.
 _SAMPLE = 40
+_NOTES_CHARACTERS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Registry:
     shrink: bool = True
     tool_tokens: int | None = None
     _counted: WeightedMemo[int] = field(default_factory=lambda: WeightedMemo(weight_limit=2_048))
+    _notes: WeightedMemo[str] = field(default_factory=lambda: WeightedMemo(weight_limit=_NOTES_CHARACTERS))
     _sent: dict[int, Any] = field(default_factory=dict)
     _definitions: dict[tuple[str, Form], dict[str, Any] | None] = field(default_factory=dict)
 
@@ -152,6 +154,15 @@ class Registry:
             self._counted.put(key, known)
         return known
 
+    def note(self, names: Sequence[str]) -> str:
+        """What the model is told of tools that it calls through another one."""
+        key = tuple(names)
+        known = self._notes.get(key)
+        if known is None:
+            known = note_text([self.index.spec(name) for name in names], self.caller)
+            self._notes.put(key, known, len(known))
+        return known
+
     def note_share(self, counter: TokenCounter, model: str | None) -> float:
         """Tokens of a note about tools as a share of those of their schemas, from some of the tools."""
         key = ("note", model)
@@ -159,7 +170,7 @@ class Registry:
         if known is None:
             step = max(1, len(self.index) // _SAMPLE)
             names = self.index.names[::step][:_SAMPLE]
-            note = counter.text(note_text([self.index.spec(name) for name in names], self.caller), model)
+            note = counter.text(self.note(names), model)
             schemas = sum(counter.tool(self.sent(self.at[name]), model) for name in names)
             known = round(1_000 * note / max(1, schemas))
             self._counted.put(key, known)
