@@ -18,7 +18,7 @@ from langchain_tokopt.flow import Flow, Held
 from langchain_tokopt.model import OptimizedChatModel
 from langchain_tokopt.tools.proxy import caller_tool, proxied, unwrapped
 from langchain_tokopt.tools.schema import ToolSpec
-from langchain_tokopt.tools.search import search_tool
+from langchain_tokopt.tools.search import search_schema
 from tests.providers.agents import APIS, chat_model
 from tests.providers.replies import Provider, Reply, ToolCall
 from tests.providers.server import ProviderServer
@@ -26,7 +26,7 @@ from tests.providers.server import ProviderServer
 KNOWN = {"get_user": ToolSpec("get_user", "A user.", {"type": "object", "properties": {"id": {"type": "integer"}}})}
 TOOLS = [
     convert_to_openai_tool(caller_tool("call_tool")),
-    convert_to_openai_tool(search_tool("search_tools", lambda query, k: ("", {}))),
+    search_schema("search_tools"),
 ]
 SEARCH = ToolCall(name="search_tools", args={"query": "user"})
 CALL = ToolCall(name="call_tool", args={"name": "get_user", "arguments": {"id": 7, "note": "é"}})
