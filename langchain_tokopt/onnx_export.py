@@ -129,9 +129,10 @@ def _make(source: Path, name: str, weights: str, recipe: Recipe | None, scratch:
         _trace(original, pooling, words, graph)
     first: Recipe = recipe or "int8"
     measured = {first: _quantised(graph, first, _inputs(original), words, reference)}
-    if recipe is None and measured["int8"].cosine_median < _SUSPICIOUS_MEDIAN:
+    good = measured[first].acceptable and measured[first].cosine_median >= _SUSPICIOUS_MEDIAN
+    if recipe is None and not good:  # some processors cut sums of eight-bit numbers off
         measured["int7"] = _quantised(graph, "int7", _inputs(original), words, reference)
-    best = max(measured, key=lambda each: measured[each].cosine_median)
+    best = max(measured, key=lambda each: (measured[each].acceptable, measured[each].cosine_median))
     quality = measured[best]
     if not quality.acceptable:
         raise ConfigurationError("model", name, f"its {best} export is too far from it ({quality}); use it as it is")

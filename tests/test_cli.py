@@ -231,7 +231,8 @@ def test_embedder_export_and_info(tmp_path: Path) -> None:
     assert done.stdout.startswith("Wrote tiny@")
     assert "cosine to the original: median 0.99" in done.stdout or "median 1.0" in done.stdout
     again = json.loads(runner.invoke(app, ["embedder", "export", model, "--data-dir", place, "--json"]).stdout)
-    assert (again["made"], again["recipe"], again["dim"]) == (False, "int8", 32)
+    assert (again["made"], again["dim"]) == (False, 32)
+    assert again["recipe"] in ("int8", "int7")  # seven bits where the processor cuts sums of eight off
     shown = runner.invoke(app, ["embedder", "info", model, "--data-dir", place, "--verify"])
     assert shown.exit_code == 0, shown.output
     assert "measured now: good" in shown.stdout
