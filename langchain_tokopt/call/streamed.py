@@ -119,6 +119,7 @@ class StreamedAnswer:
     def _changed(self, message: AIMessage) -> list[ChatGenerationChunk]:
         """What waits, with the tool calls of `message` in the place of the answer's own."""
         seen, ends = _parted([less for chunk in self._waiting if (less := _without_calls(chunk)) is not None])
+        seen = seen if message.content else []  # a thought alone, whose call was dropped, is no answer
         before = AIMessage("") if self._last is None else self._last
         text = str(message.text)
         if "".join([self._joint.text, *(str(chunk.message.text) for chunk in seen)]).endswith(text):

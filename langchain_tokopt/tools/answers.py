@@ -39,11 +39,16 @@ def understood(
     answers = [*errors, *searches]
     if not drop_asides or not answers:
         return messages, answers
-    asides = {one.tool_call_id for one in answers}
-    real = [_without(message, asides) if isinstance(message, AIMessage) else message for message in messages]
+    real = without(messages, answers)
     if any(message.tool_calls for message in real if isinstance(message, AIMessage)):
         return real, []
     return messages, answers
+
+
+def without(messages: Sequence[BaseMessage], answers: Sequence[ToolMessage]) -> list[BaseMessage]:
+    """The messages without the calls that these answer."""
+    asides = {one.tool_call_id for one in answers}
+    return [_without(message, asides) if isinstance(message, AIMessage) else message for message in messages]
 
 
 def _without(message: AIMessage, call_ids: set[str]) -> AIMessage:
@@ -54,13 +59,13 @@ def _without(message: AIMessage, call_ids: set[str]) -> AIMessage:
     kept = dict(message.additional_kwargs)
     if isinstance(kept.get("tool_calls"), list):
         kept["tool_calls"] = [raw for raw in kept["tool_calls"] if raw.get("id") not in call_ids]
+    calls = [call for call in message.tool_calls if call["id"] not in call_ids]
+    invalid = [call for call in message.invalid_tool_calls if call["id"] not in call_ids]
+    if not (calls or invalid or message.text):  # OpenAI refuses a thought that nothing follows
+        content = [] if isinstance(content, list) else content
+        kept.pop("reasoning", None)
     return message.model_copy(
-        update={
-            "content": content,
-            "tool_calls": [call for call in message.tool_calls if call["id"] not in call_ids],
-            "invalid_tool_calls": [call for call in message.invalid_tool_calls if call["id"] not in call_ids],
-            "additional_kwargs": kept,
-        }
+        update={"content": content, "tool_calls": calls, "invalid_tool_calls": invalid, "additional_kwargs": kept}
     )
 
 

@@ -14,13 +14,13 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_tokopt.caller import call_who
 from langchain_tokopt.events import Decision, Mode, Sink
 from langchain_tokopt.flow import Flow, FlowMiddleware, Held
-from langchain_tokopt.tools.answers import understood
+from langchain_tokopt.tools.answers import understood, without
 from langchain_tokopt.tools.kept import carrying, restored
 from langchain_tokopt.tools.selected import Selection
 from langchain_tokopt.tools.selection import ToolSelection
 
 # How many searches of one step are answered; so many more are told that it is enough. Then the tool that searches is
-# gone, which costs the provider's cached prefix and ends any loop.
+# gone, or, where the request's tools must not change, a call of it is dropped. That ends any loop.
 _SEARCHES_PER_STEP = 4
 _REFUSALS_PER_STEP = 2
 
@@ -82,6 +82,8 @@ class ToolSelectionMiddleware(FlowMiddleware):
             self.sink.emit(self._charged(decided, seen, response.result, answers))
             if self.mode == "shadow":
                 return response
+            if not left:
+                result, answers = without(result, answers) if answers else result, []
             if not answers or response.structured_response is not None:
                 break
             # The search is part of this step: no node of the graph has to know the tool, and nothing else changes.

@@ -216,12 +216,13 @@ class ToolSelection:
             picks=self.max_tools,
             min_tools=self.min_tools,
             calls=self._calls,
-            searches=searches,
+            searches=True,  # or a thread would be told in another way when searches have come to an end
         )
         way, reason, problems = chosen_way.way, chosen_way.reason, chosen_way.problems
         if way is None:
             return self._all(bill, reason, problems)
-        plan = self._plan(registry, way, chosen_way.form, messages, searches)
+        # Where the request's tools must not change, neither does the one that searches.
+        plan = self._plan(registry, way, chosen_way.form, messages, searches or way != "rebind")
         plan = replace(plan, strict=needs_strict(request))
         wanted = [
             *called(request.messages),

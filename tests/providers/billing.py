@@ -74,11 +74,15 @@ class OpenAICache:
 
 
 def _shared(one: str, other: str) -> int:
-    """Length of the prefix that both have."""
-    for n, (left, right) in enumerate(zip(one, other, strict=False)):
-        if left != right:
-            return n
-    return min(len(one), len(other))
+    """Length of the prefix that both have; halving, for prompts are long."""
+    least, most = 0, min(len(one), len(other))
+    while least < most:
+        middle = (least + most + 1) // 2
+        if one[least:middle] == other[least:middle]:
+            least = middle
+        else:
+            most = middle - 1
+    return least
 
 
 def openai_prompt(body: Mapping[str, Any]) -> Iterator[str]:
