@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from langchain.agents.middleware.types import ModelRequest
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
+from langchain_core.utils.utils import LC_ID_PREFIX
 
 _KEPT = "tokopt_before"
 _OF_AN_ANSWER = ("content", "tool_calls", "invalid_tool_calls", "additional_kwargs", "id")
@@ -67,7 +68,10 @@ def _written(message: BaseMessage) -> dict[str, Any]:
     """The message as JSON can hold it, without what it was billed."""
     fields = _OF_AN_ANSWER if isinstance(message, AIMessage) else _OF_A_RESULT
     form = {key: message.response_metadata[key] for key in _FORM if key in message.response_metadata}
-    return {"type": message.type, "response_metadata": form, **{name: getattr(message, name) for name in fields}}
+    written = {"type": message.type, "response_metadata": form, **{name: getattr(message, name) for name in fields}}
+    if str(message.id).startswith(LC_ID_PREFIX):  # all answers of one step have the same one
+        written.pop("id", None)
+    return written
 
 
 def _read(fields: dict[str, Any]) -> AnyMessage:

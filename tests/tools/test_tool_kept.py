@@ -59,6 +59,12 @@ def test_the_search_stands_before_the_answer_as_it_was_but_for_what_it_was_bille
     assert messages[2] == FOUND
 
 
+def test_an_id_that_all_answers_of_a_step_have_is_not_kept() -> None:
+    search = SEARCH.model_copy(update={"id": "lc_run--1"})
+    ids = [message.id for message in shown(ASKED, carried(search, FOUND, answer=AIMessage("Done.", id="lc_run--1")))]
+    assert ids == ["h1", None, None, "lc_run--1"]
+
+
 def test_a_result_keeps_its_status() -> None:
     assert shown(ASKED, carried(SEARCH, REFUSED))[2] == REFUSED
 
