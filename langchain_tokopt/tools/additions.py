@@ -8,6 +8,7 @@ item `additional_tools`; LangChain's clients send either from a `SystemMessage`.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -32,6 +33,10 @@ _GOES_ON: Final = ("previous_response_id", "conversation")
 # Of a definition: a breakpoint would move with the thread and count to the few that a request may have, and a tool that
 # is told of is meant to be seen.
 _LEFT_OUT: Final = frozenset({"cache_control", "defer_loading"})
+# Claude from 5.1 on binds its thoughts to what came before them, and thinks unless it is told not to, if it can be.
+# https://platform.claude.com/docs/en/build-with-claude/preserved-thinking
+_CLAUDE_VERSION: Final = re.compile(r"claude-[a-z]+-(\d+)(?:[.-](\d{1,2}))?(?!\d)")
+_BINDS_SINCE: Final = (5, 1)
 # What Anthropic refuses at the top of a tool's schema; its client leaves such tools out when they are bound.
 _REFUSED: Final = frozenset({"oneOf", "anyOf", "allOf"})
 
@@ -78,14 +83,16 @@ def carried_form(model: Any, settings: Mapping[str, Any] | None = None) -> Form 
 def binds_thoughts(request: ModelRequest[Any]) -> bool:
     """Whether the model's thoughts may be refused when the tools before them change: Claude's, when it thinks.
 
-    The signature of a thought covers, with newer models, all that came before it
-    (https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages).
+    The signature of a thought covers, with newer models, all that came before it.
     """
     client = _client(request.model)
     if getattr(client, "_llm_type", None) != "anthropic-chat":
         return False
     thinking = request.model_settings.get("thinking", getattr(client, "thinking", None))
     if isinstance(thinking, Mapping) and thinking.get("type") != "disabled":
+        return True
+    version = _CLAUDE_VERSION.search(model_identity(client, request.model_settings).name or "")
+    if thinking is None and version is not None and (int(version[1]), int(version[2] or 0)) >= _BINDS_SINCE:
         return True
     return any(
         isinstance(block, Mapping) and block.get("type") in ("thinking", "redacted_thinking")

@@ -31,14 +31,14 @@ EXPLICIT = replace(CACHED, caching="explicit")
 ASKS_FOR_CACHING = {"cache_control": {"type": "ephemeral"}}
 
 CHAT = ScriptedModel(model_name="chat", provider="nobody")
-CLAUDE: Any = ChatAnthropic(model_name="claude-opus-5-5", api_key=KEY)  # type: ignore[call-arg]
+CLAUDE: Any = ChatAnthropic(model_name="claude-opus-4-8", api_key=KEY)  # type: ignore[call-arg]
 OLD_CLAUDE: Any = ChatAnthropic(model_name="claude-sonnet-4-5", api_key=KEY)  # type: ignore[call-arg]
 THINKING: Any = ChatAnthropic(  # type: ignore[call-arg]
     model_name="claude-opus-5-5", api_key=KEY, thinking={"type": "adaptive"}
 )
 GPT: Any = ChatOpenAI(model="gpt-5.5", api_key=KEY, use_responses_api=True)
 MODELS = [CHAT, CLAUDE, OLD_CLAUDE, THINKING, GPT]
-NAMES = ["chat", "claude-opus-5-5", "claude-sonnet-4-5", "gpt-5.5"]
+NAMES = ["chat", "claude-opus-4-8", "claude-opus-5-5", "claude-sonnet-4-5", "gpt-5.5"]
 
 
 @cache
