@@ -37,10 +37,9 @@ from benchmarks.rows import Measure, publish
 from benchmarks.tools_threads import Turn
 from benchmarks.tools_vectors import KeptVectors, open_vectors
 from langchain_tokopt import TokenCounter, __version__
+from langchain_tokopt.lexical import BM25, words
 from langchain_tokopt.tools import ToolIndex
-from langchain_tokopt.tools.bm25 import BM25
 from langchain_tokopt.tools.encoder import Encoder
-from langchain_tokopt.tools.schema import words
 
 SAMPLES = Path(__file__).parent / "samples"
 PARTS = ("recall", "speed", "cost")

@@ -21,7 +21,8 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from langchain_core.tools import BaseTool, StructuredTool
 
 from langchain_tokopt.flow import plain
-from langchain_tokopt.tools.schema import ToolSpec, spec_of, tool_name, words
+from langchain_tokopt.lexical import words
+from langchain_tokopt.tools.schema import ToolSpec, spec_of, tool_name
 from langchain_tokopt.tools.search import NAMES as SEARCHERS
 
 TURNS = 6

@@ -17,8 +17,8 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from langchain_tokopt.context.ingest import Ingest, ShownResult, ToolResult, replay, shorten
-from langchain_tokopt.context.repeats import ShownLines
+from langchain_tokopt.context.lossless.ingest import Ingest, ShownResult, ToolResult, replay, shorten
+from langchain_tokopt.context.lossless.repeats import ShownLines
 from langchain_tokopt.context.validate import only_results_changed, problem
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.pricing import Pricing

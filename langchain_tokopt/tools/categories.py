@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from langchain_core.tools import BaseTool
 
-from langchain_tokopt.tools.bm25 import terms
-from langchain_tokopt.tools.schema import ToolSpec, spec_of, words
+from langchain_tokopt.lexical import terms, words
+from langchain_tokopt.tools.schema import ToolSpec, spec_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from langchain_tokopt.tools.schema import ToolSpec, words
+from langchain_tokopt.lexical import words
+from langchain_tokopt.tools.schema import ToolSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,11 +15,11 @@ import numpy as np
 from langchain_core.embeddings import Embeddings
 
 from langchain_tokopt.errors import ConfigurationError
-from langchain_tokopt.tools.bm25 import BM25
+from langchain_tokopt.lexical import BM25, words
 from langchain_tokopt.tools.categories import categories_of
 from langchain_tokopt.tools.clauses import clauses
 from langchain_tokopt.tools.encoder import Encoder
-from langchain_tokopt.tools.schema import ToolSpec, spec_of, tool_name, words
+from langchain_tokopt.tools.schema import ToolSpec, spec_of, tool_name
 from langchain_tokopt.tools.usage import LearnedUsage
 from langchain_tokopt.weighted_memo import WeightedMemo
 

@@ -26,13 +26,14 @@ def carrying(result: Sequence[BaseMessage], asked: Sequence[BaseMessage]) -> lis
     """The model's answer, which carries the messages `asked` that came before it in the same step."""
     if not asked:
         return list(result)
-    kept = [_written(message) for message in asked]
-    return [
-        message.model_copy(update={"additional_kwargs": {**message.additional_kwargs, _KEPT: kept}})
-        if isinstance(message, AIMessage)
-        else message
-        for message in result
-    ]
+    before = [_written(message) for message in asked]
+    return [_carrying(message, before) if isinstance(message, AIMessage) else message for message in result]
+
+
+def _carrying(answer: AIMessage, before: list[dict[str, Any]]) -> AIMessage:
+    # What is streamed of all answers of a step is one message: the last one keeps its own content apart.
+    kept = {_KEPT: {"messages": before, "content": answer.content}}
+    return answer.model_copy(update={"additional_kwargs": {**answer.additional_kwargs, **kept}})
 
 
 def restored(request: ModelRequest[Any]) -> ModelRequest[Any]:
@@ -53,15 +54,32 @@ def _put_back(messages: Sequence[AnyMessage], read: dict[int, list[AnyMessage]])
     seen: set[str | None] = set()
     for message in messages:
         kept = message.additional_kwargs.get(_KEPT) if isinstance(message, AIMessage) else None
-        if kept and _GIVEN_AGAIN not in message.response_metadata:
-            if id(message) not in read:
-                read[id(message)] = [_read(fields) for fields in kept]
-            # The same answer once more, from a cache: a call may stand in a thread only once.
-            calls = {call["id"] for one in read[id(message)] if isinstance(one, AIMessage) for call in one.tool_calls}
-            shown += [] if calls & seen else read[id(message)]
-            seen |= calls
-        shown.append(message)
+        if not isinstance(message, AIMessage) or not kept or _GIVEN_AGAIN in message.response_metadata:
+            shown.append(message)
+            continue
+        if id(message) not in read:
+            read[id(message)] = [*map(_read, kept["messages"]), _as_said(message, kept["content"])]
+        *before, answer = read[id(message)]
+        # The same answer once more, from a cache: a call may stand in a thread only once.
+        calls = {call["id"] for one in before if isinstance(one, AIMessage) for call in one.tool_calls}
+        shown += [answer] if calls & seen else [*before, answer]
+        seen |= calls
     return shown
+
+
+def _as_said(answer: AIMessage, content: Any) -> AIMessage:
+    """The answer with its own content alone; as it is now, if somebody has changed that since."""
+    own = AIMessage(content)
+    blocks = _blocks(answer)
+    same = answer.text.endswith(own.text) and all(block in blocks for block in _blocks(own))
+    return answer.model_copy(update={"content": content}) if same and content != answer.content else answer
+
+
+def _blocks(message: AIMessage) -> list[Any]:
+    """What the content holds beside text, wherever it stands."""
+    given = message.content if isinstance(message.content, list) else []
+    blocks = [block for block in given if isinstance(block, dict)]
+    return [{key: value for key, value in block.items() if key not in ("index", "text")} for block in blocks]
 
 
 def _written(message: BaseMessage) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from operator import itemgetter
 from langchain_core.messages import BaseMessage, ToolMessage
 from langgraph.prebuilt.tool_node import INVALID_TOOL_NAME_ERROR_TEMPLATE
 
-from langchain_tokopt.tools.schema import words
+from langchain_tokopt.lexical import words
 
 # So many names are compared in full; the others have too few letters in common.
 _SHORTLIST = 50

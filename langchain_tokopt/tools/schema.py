@@ -11,13 +11,12 @@ from typing import Any
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from langchain_tokopt.lexical import words
 from langchain_tokopt.tool_schemas import compact_json
 
 SUMMARY_CHARS = 100
 _DEPTH = 3  # how deep nested parameters are read; deeper ones say little about what a tool is for
 
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_SEPARATORS = re.compile(r"[_\-.:/\s]+")
 _SENTENCE = re.compile(r"(?<=[.!?])\s")
 
 
@@ -58,11 +57,6 @@ class ToolSpec:
         line = " ".join(self.description.split())
         line = _SENTENCE.split(line, maxsplit=1)[0]
         return line if len(line) <= SUMMARY_CHARS else line[: SUMMARY_CHARS - 1].rstrip() + "…"
-
-
-def words(name: str) -> str:
-    """A name in words: `getUserById`, `get_user.by-id` -> `get User By Id`, `get user by id`."""
-    return _SEPARATORS.sub(" ", _CAMEL.sub(" ", name)).strip()
 
 
 def spec_of(tool: object) -> ToolSpec | None:

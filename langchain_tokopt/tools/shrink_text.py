@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from langchain_tokopt.tools.schema import words
+from langchain_tokopt.lexical import words
 
 # A description that would have to be cut to less is left out instead: two or three words say next to nothing.
 LEAST_CHARS = 16

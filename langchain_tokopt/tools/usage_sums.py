@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from langchain_tokopt.tools.bm25 import terms
+from langchain_tokopt.lexical import terms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

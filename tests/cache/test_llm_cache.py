@@ -267,8 +267,9 @@ def test_errors_never_reach_the_caller_and_are_logged_once(caplog: pytest.LogCap
     for _ in range(2):
         assert cache.lookup(PROMPT, "llm") is None
         cache.update(PROMPT, "llm", said("x"))
-    assert len(caplog.records) == 2
-    assert caplog.records[0].message.startswith("the LLM cache stepped aside (lookup): StoreError:")
+    told = [record.message for record in caplog.records if "stepped aside" in record.message]  # chores have logs too
+    assert len(told) == 2
+    assert told[0].startswith("the LLM cache stepped aside (lookup): StoreError:")
 
 
 def test_a_row_that_cannot_be_read_is_a_miss_and_is_removed() -> None:

@@ -14,7 +14,7 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage, ToolMessage, message_to_dict
 
 from langchain_tokopt.context import HistoryCompression, compress_messages, history
-from langchain_tokopt.context.ingest import ShownResult, ToolResult, shorten
+from langchain_tokopt.context.lossless.ingest import ShownResult, ToolResult, shorten
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.pricing import Pricing
 from langchain_tokopt.tokens import TokenCounter

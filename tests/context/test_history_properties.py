@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, message
 from langgraph.graph.message import add_messages
 
 from langchain_tokopt.context import HistoryCompression, expand, problem
-from langchain_tokopt.context.references import has_reference
+from langchain_tokopt.context.lossless.references import has_reference
 from tests.strategies import message_lists, removals, tool_texts
 
 

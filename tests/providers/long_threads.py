@@ -39,7 +39,8 @@ stable = pytest.mark.parametrize(("mode", "name"), STABLE)
 
 def policy(asked: Asked) -> Reply:
     """What the thread's newest question wants."""
-    return wants(next(tool for question, tool in QUESTIONS.items() if question in asked.last_user))(asked)
+    wanted = next(tool for question, tool in QUESTIONS.items() if question in asked.last_user)
+    return wants(wanted, text="One moment.", thinking="Hm.")(asked)
 
 
 def client(name: Provider, server: ProviderServer) -> BaseChatModel:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from langchain_tokopt.lexical import terms
 from langchain_tokopt.tools import usage as usage_module
-from langchain_tokopt.tools.bm25 import terms
 from langchain_tokopt.tools.usage import LearnedUsage, ToolUsage
 from langchain_tokopt.tools.usage_sums import MAX_PAIRS, MAX_TERMS, MEMORY, UsageSums, lessons_of, term_hashes
 from tests.unit_vectors import random_units, unit

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 
-from langchain_tokopt.context.json_outline import from_outline, to_outline
-from langchain_tokopt.context.json_shapes import parse, shorter_json
-from langchain_tokopt.context.json_tables import dumps, from_columns, to_columns
+from langchain_tokopt.context.lossless.json_outline import from_outline, to_outline
+from langchain_tokopt.context.lossless.json_shapes import parse, shorter_json
+from langchain_tokopt.context.lossless.json_tables import dumps, from_columns, to_columns
 from tests.strategies import json_values
 
 USERS = [{"id": n, "name": f"user {n}", "seats": {"window": n, "aisle": 2}} for n in range(3)]

@@ -19,9 +19,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from langchain_tokopt.context.json_outline import from_outline, to_outline
-from langchain_tokopt.context.json_tables import dumps, from_columns, to_columns
-from langchain_tokopt.context.size import Size
+from langchain_tokopt.context.lossless.json_outline import from_outline, to_outline
+from langchain_tokopt.context.lossless.json_tables import dumps, from_columns, to_columns
+from langchain_tokopt.context.lossless.size import Size
 
 # Above so many characters only whitespace is removed: building and reading back the other shapes costs too much.
 STRUCTURE_LIMIT = 250_000

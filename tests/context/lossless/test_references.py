@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_tokopt.context import expand
-from langchain_tokopt.context.references import Place, has_reference, repeated, same_lines, same_text
+from langchain_tokopt.context.lossless.references import Place, has_reference, repeated, same_lines, same_text
 
 
 def results(*contents: Any) -> list[BaseMessage]:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 
-from langchain_tokopt.context.size import text_size
-from langchain_tokopt.context.tool_output import looks_like_code, shorter_text, tidy
+from langchain_tokopt.context.lossless.size import text_size
+from langchain_tokopt.context.lossless.tool_output import looks_like_code, shorter_text, tidy
 from tests.strategies import tool_texts
 
 PYTHON = "import os\n\n\n\ndef main(path):   \n    if path:\n        return os.listdir(path)\n\n\n\n\n"

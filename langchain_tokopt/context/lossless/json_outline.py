@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, cast
 
-from langchain_tokopt.context.json_tables import NotThisShapeError, dumps, record_of, table_of
+from langchain_tokopt.context.lossless.json_tables import NotThisShapeError, dumps, record_of, table_of
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _KEY = re.compile(r"[A-Za-z_][\w-]*")

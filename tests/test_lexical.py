@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_tokopt.tools.bm25 import BM25, terms
+from langchain_tokopt.lexical import BM25, terms
 
 
 def test_terms_are_lower_case_split_stemmed_and_without_stop_words() -> None:

@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from langchain_tokopt.context.references import Place, has_reference, repeated, same_lines, same_text
-from langchain_tokopt.context.size import Size
+from langchain_tokopt.context.lossless.references import Place, has_reference, repeated, same_lines, same_text
+from langchain_tokopt.context.lossless.size import Size
 
 ANCHOR_LINES = 3
 LONG_LINE = 160

@@ -8,10 +8,10 @@ from typing import Any
 
 from langchain_core.messages import ToolMessage
 
-from langchain_tokopt.context.references import Place, has_reference
-from langchain_tokopt.context.repeats import ShownLines
-from langchain_tokopt.context.size import text_size
-from langchain_tokopt.context.tool_output import shorter_text
+from langchain_tokopt.context.lossless.references import Place, has_reference
+from langchain_tokopt.context.lossless.repeats import ShownLines
+from langchain_tokopt.context.lossless.size import text_size
+from langchain_tokopt.context.lossless.tool_output import shorter_text
 
 
 @dataclass(frozen=True, slots=True)

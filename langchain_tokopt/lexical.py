@@ -1,4 +1,4 @@
-"""BM25 over short texts: the words that a query and a tool share."""
+"""BM25 over short texts: the words that a query and a text share."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from langchain_tokopt.tools.schema import words
-
 # Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009). The usual b is 0.75; a tool's
 # text is long because it has many parameters and not because it wanders: 0.3 to 0.5 was better on every set tried.
 K1 = 1.2
 B = 0.4
 
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_SEPARATORS = re.compile(r"[_\-.:/\s]+")
 _EAST_ASIAN = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_EAST_ASIAN}]+|[^\W_{_EAST_ASIAN}]+")
 _UNSPACED = re.compile(rf"[{_EAST_ASIAN}]")
@@ -30,6 +30,11 @@ _STOP = frozenset(
 )
 _ENDINGS = ("ations", "ation", "ings", "ing", "ies", "es", "ed", "s", "e")
 _SHORTEST_STEM = 3
+
+
+def words(name: str) -> str:
+    """A name in words: `getUserById`, `get_user.by-id` -> `get User By Id`, `get user by id`."""
+    return _SEPARATORS.sub(" ", _CAMEL.sub(" ", name)).strip()
 
 
 def terms(text: str) -> list[str]:

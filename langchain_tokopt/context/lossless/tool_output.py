@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import re
 
-from langchain_tokopt.context.json_shapes import looks_like_json, shorter_json
-from langchain_tokopt.context.size import Size
+from langchain_tokopt.context.lossless.json_shapes import looks_like_json, shorter_json
+from langchain_tokopt.context.lossless.size import Size
 
 # ECMA-48: CSI sequences; OSC 0-2 (titles); other two-character escapes except OSC, DCS, SOS, PM and APC strings.
 _TERMINAL = re.compile(
