@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, ClassVar, cast
+from collections.abc import Generator
+from typing import Any, ClassVar
 
-from langchain.agents.middleware.types import ModelRequest
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, ToolMessage
-from langchain_core.messages.ai import UsageMetadata
+from langchain.agents.middleware.types import ModelRequest, ModelResponse
+from langchain_core.messages import BaseMessage
 
+from langchain_tokopt.asides import Heard, as_loss, with_asides, with_asked
 from langchain_tokopt.caller import call_who
 from langchain_tokopt.events import Decision, Mode, Sink
 from langchain_tokopt.flow import Flow, FlowMiddleware, Held
-from langchain_tokopt.tools.answers import understood, without
-from langchain_tokopt.tools.kept import carrying, restored
+from langchain_tokopt.kept import restored
+from langchain_tokopt.tools.answers import understood
 from langchain_tokopt.tools.selected import Selection
 from langchain_tokopt.tools.selection import ToolSelection
 
@@ -60,39 +59,41 @@ class ToolSelectionMiddleware(FlowMiddleware):
     def flow(self, request: ModelRequest[Any]) -> Flow:
         request = restored(request)
         self._learn(request)
-        asked: list[BaseMessage] = []
-        for left in range(_SEARCHES_PER_STEP + _REFUSALS_PER_STEP, -1, -1):
-            seen = _with(request, asked) if asked else request
-            selection, decided = self._select(seen, searches=left > 0)
-            sent = selection.sent(seen)
-            try:
-                response = yield sent if selection.plan is None else Held(sent)
-            except BaseException:
-                self.sink.emit(decided)
-                raise
-            result: Sequence[BaseMessage] = response.result
-            answers: list[ToolMessage] = []
-            if selection.plan is not None:
-                result, answers = understood(
-                    response.result,
-                    selection.plan,
-                    refuse=left <= _REFUSALS_PER_STEP,
-                    drop_asides=not self.keeps_searches,
-                )
-            self.sink.emit(self._charged(decided, seen, response.result, answers))
-            if self.mode == "shadow":
-                return response
-            if not left:
-                result, answers = without(result, answers) if answers else result, []
-            if not answers or response.structured_response is not None:
-                break
-            # The search is part of this step: no node of the graph has to know the tool, and nothing else changes.
-            asked += [*result, *answers]
-            if _has_open_calls(asked):
-                return replace(response, result=asked)
-        if not asked and result is response.result:
-            return response
-        return replace(response, result=[*asked, *result] if self.keeps_searches else carrying(result, asked))
+
+        def one_round(
+            asked: list[BaseMessage], left: int
+        ) -> Generator[ModelRequest[Any] | Held, ModelResponse[Any], Heard]:
+            return (yield from self._round(with_asked(request, asked), left))
+
+        most = _SEARCHES_PER_STEP + _REFUSALS_PER_STEP
+        return (yield from with_asides(one_round, most=most, keeps=self.keeps_searches))
+
+    def _round(
+        self, seen: ModelRequest[Any], left: int
+    ) -> Generator[ModelRequest[Any] | Held, ModelResponse[Any], Heard]:
+        """One call, and what the model asks in it of tools that the agent does not have."""
+        selection, decided = self._select(seen, searches=left > 0)
+        sent = selection.sent(seen)
+        try:
+            response = yield sent if selection.plan is None else Held(sent)
+        except BaseException:
+            self.sink.emit(decided)
+            raise
+        heard = Heard(response, response.result)
+        if selection.plan is not None and self.mode != "shadow":
+            result, answers = understood(response.result, selection.plan, refuse=left <= _REFUSALS_PER_STEP)
+            heard = Heard(response, result, answers)
+        self.sink.emit(
+            as_loss(
+                decided,
+                seen,
+                heard,
+                counter=self.selection.counter_in_use,
+                pricing=self.selection.pricing_in_use,
+                remark="this call only searched for tools",
+            )
+        )
+        return heard
 
     def _learn(self, request: ModelRequest[Any]) -> None:
         try:
@@ -117,41 +118,3 @@ class ToolSelectionMiddleware(FlowMiddleware):
             seconds=time.perf_counter() - started,
         )
         return selection, decided
-
-    def _charged(
-        self,
-        decided: Decision,
-        request: ModelRequest[Any],
-        result: Sequence[BaseMessage],
-        answers: Sequence[BaseMessage],
-    ) -> Decision:
-        """The decision, as a loss if the call brought nothing but a search: without narrowing it had not been made."""
-        searched = {answer.tool_call_id for answer in answers if isinstance(answer, ToolMessage)}
-        calls = {call["id"] for message in result if isinstance(message, AIMessage) for call in message.tool_calls}
-        if not answers or calls - searched or self.mode == "shadow":
-            return decided
-        usage = next((m.usage_metadata for m in result if isinstance(m, AIMessage) and m.usage_metadata), None)
-        if usage is None:
-            counted = self.selection.counter_in_use.request(request).total
-            usage = UsageMetadata(input_tokens=counted, output_tokens=0, total_tokens=counted)
-        cost = self.selection.pricing_in_use.cost(usage, request.model)
-        return replace(
-            decided,
-            tokens_after=(decided.tokens_before or 0) + usage["total_tokens"],
-            saved_usd=None if cost is None else -cost,
-            reason=f"{decided.reason}; this call only searched for tools",
-        )
-
-
-def _with(request: ModelRequest[Any], asked: list[BaseMessage]) -> ModelRequest[Any]:
-    """The request as it would be if the searches of this step were part of the thread already."""
-    messages = cast("list[AnyMessage]", [*request.messages, *asked])
-    state: Any = {**request.state, "messages": [*request.state.get("messages", request.messages), *asked]}
-    return request.override(messages=messages, state=state)
-
-
-def _has_open_calls(messages: Sequence[BaseMessage]) -> bool:
-    """Whether a tool call is left for the agent to run."""
-    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
-    calls = [call["id"] for message in messages if isinstance(message, AIMessage) for call in message.tool_calls]
-    return any(call_id not in answered for call_id in calls)

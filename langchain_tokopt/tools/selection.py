@@ -15,6 +15,7 @@ from langchain_core.tools import BaseTool
 
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.pricing import Pricing
+from langchain_tokopt.strictness import needs_strict
 from langchain_tokopt.tokens import TokenCounter
 from langchain_tokopt.tools.bill import Bill
 from langchain_tokopt.tools.encoder import TIMEOUT_SECONDS, Encoder, check_timeout
@@ -27,7 +28,6 @@ from langchain_tokopt.tools.schema import cache_mark, identity, tool_name
 from langchain_tokopt.tools.search import NAMES
 from langchain_tokopt.tools.selected import Selection
 from langchain_tokopt.tools.small_talk import is_small_talk
-from langchain_tokopt.tools.strictness import needs_strict
 from langchain_tokopt.tools.thread import batches, called, chosen, question, thread_messages
 from langchain_tokopt.tools.ways import SelectionMode, choose
 from langchain_tokopt.tools.worth import CALLS_PER_THREAD, Way

@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_tokopt.tools import ToolIndex
 from langchain_tokopt.tools.answers import understood
@@ -92,45 +92,3 @@ def test_a_call_that_cannot_be_made_is_answered_beside_a_search() -> None:
         "- export_report(item: string)",
     ]
     assert answers[1].text.startswith("Tools that may help here. Call them with call_tool(")
-
-
-# --- where nobody would find the rest of an answer -------------------------------------------------------------------
-
-
-def test_beside_real_calls_asides_are_dropped_in_all_their_forms() -> None:
-    said = AIMessage(
-        [
-            {"type": "text", "text": "both"},
-            {"type": "tool_use", "id": "a", "name": "search_tools", "input": {"query": "server"}},
-            {"type": "tool_use", "id": "b", "name": "list_server", "input": {"item": "x"}},
-            {"type": "function_call", "id": "fc", "call_id": "c", "name": "search_tools", "arguments": "{}"},
-        ],
-        tool_calls=[call("search_tools", "a"), call("list_server", "b", item="x"), call("search_tools", "c")],
-        additional_kwargs={"tool_calls": [{"id": "a"}, {"id": "b"}], "kept": 1},
-    )
-    before = copy.deepcopy(said)
-    (real,), answers = understood([said], plan("rebind"), drop_asides=True)
-    assert isinstance(real, AIMessage)
-    assert answers == []
-    assert [block.get("id") for block in real.content] == [None, "b"]  # type: ignore[union-attr]
-    assert called([real]) == [("list_server", "b")]
-    assert real.additional_kwargs == {"tool_calls": [{"id": "b"}], "kept": 1}
-    assert said == before
-
-
-def test_an_answer_of_asides_alone_is_kept_to_be_followed_up() -> None:
-    said = ai(tool_calls=[call("search_tools", "a", query="server")])
-    messages, answers = understood([said], plan("rebind"), drop_asides=True)
-    assert messages == [said]
-    assert [type(one) for one in answers] == [ToolMessage]
-
-
-def test_a_proxied_call_beside_a_search_is_the_one_that_is_kept() -> None:
-    said = ai(
-        tool_calls=[
-            call("search_tools", "a", query="server"),
-            call("call_tool", "b", name="list_ticket", arguments={"item": "x"}),
-        ]
-    )
-    messages, answers = understood([said], plan("proxy"), drop_asides=True)
-    assert (called(messages), answers) == ([("list_ticket", "b")], [])

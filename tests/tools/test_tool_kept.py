@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 
-from langchain_tokopt.tools.kept import carrying, restored
+from langchain_tokopt.kept import carrying, restored
 from tests.tools.toolbox import request
 
 ASKED = HumanMessage("Export the server", id="h1")

@@ -1,7 +1,9 @@
-"""Searches for which a bare model has no place in its answer: the answer carries them, and later requests show them.
+"""What was asked and answered before an answer, where a bare model has no place for it: the answer carries it.
 
-Otherwise a thread would not go on as it was sent: what comes after would be paid for in full again, and the signed
-thoughts of some models, which hold only after all that came before them, would be refused.
+Later requests show it again. Otherwise a thread would not go on as it was sent: what comes after would be paid for in
+full again, and the signed thoughts of some models, which hold only after all that came before them, would be refused.
+
+Several flows may do so around each other. Each adds what it asked, and any of them puts all of it back.
 """
 
 from __future__ import annotations
@@ -23,17 +25,49 @@ _GIVEN_AGAIN = "tokopt"
 
 
 def carrying(result: Sequence[BaseMessage], asked: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """The model's answer, which carries the messages `asked` that came before it in the same step."""
-    if not asked:
-        return list(result)
-    before = [_written(message) for message in asked]
+    """The model's answer, which carries the messages `asked` that came before it in the same step.
+
+    What it carries already came after those. An answer that has nothing to carry is the same object.
+    """
+    before = [written for message in asked for written in _with_carried(message)]
     return [_carrying(message, before) if isinstance(message, AIMessage) else message for message in result]
 
 
 def _carrying(answer: AIMessage, before: list[dict[str, Any]]) -> AIMessage:
-    # What is streamed of all answers of a step is one message: the last one keeps its own content apart.
-    kept = {_KEPT: {"messages": before, "content": answer.content}}
+    levels = _levels(answer)
+    if not before and (not levels or levels[-1]["content"] == answer.content):
+        return answer
+    # What is streamed of all answers of a step is one message: the last one keeps its own content apart. A key of its
+    # own for each flow: streamed values of one key would be run into each other.
+    kept = {_key(len(levels)): {"messages": before, "content": answer.content}}
     return answer.model_copy(update={"additional_kwargs": {**answer.additional_kwargs, **kept}})
+
+
+def _with_carried(message: BaseMessage) -> list[dict[str, Any]]:
+    """The message and what it carries, in their order."""
+    levels = _levels(message) if isinstance(message, AIMessage) else []
+    if not levels or not isinstance(message, AIMessage):
+        return [_written(message)]
+    kept = {_key(number) for number in range(len(levels))}
+    own = {key: value for key, value in message.additional_kwargs.items() if key not in kept}
+    answer = _as_said(message, levels[-1]["content"]).model_copy(update={"additional_kwargs": own})
+    return [*_before(levels), _written(answer)]
+
+
+def _levels(message: AIMessage) -> list[dict[str, Any]]:
+    """What each flow left with the message, that of the innermost first."""
+    levels: list[dict[str, Any]] = []
+    while kept := message.additional_kwargs.get(_key(len(levels))):
+        levels.append(kept)
+    return levels
+
+
+def _key(level: int) -> str:
+    return f"{_KEPT}_{level + 1}" if level else _KEPT
+
+
+def _before(levels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [message for level in reversed(levels) for message in level["messages"]]
 
 
 def restored(request: ModelRequest[Any]) -> ModelRequest[Any]:
@@ -53,18 +87,30 @@ def _put_back(messages: Sequence[AnyMessage], read: dict[int, list[AnyMessage]])
     shown: list[AnyMessage] = []
     seen: set[str | None] = set()
     for message in messages:
-        kept = message.additional_kwargs.get(_KEPT) if isinstance(message, AIMessage) else None
-        if not isinstance(message, AIMessage) or not kept or _GIVEN_AGAIN in message.response_metadata:
+        levels = _levels(message) if isinstance(message, AIMessage) else []
+        if not isinstance(message, AIMessage) or not levels or _GIVEN_AGAIN in message.response_metadata:
             shown.append(message)
             continue
         if id(message) not in read:
-            read[id(message)] = [*map(_read, kept["messages"]), _as_said(message, kept["content"])]
+            read[id(message)] = [*map(_read, _before(levels)), _as_said(message, levels[-1]["content"])]
         *before, answer = read[id(message)]
         # The same answer once more, from a cache: a call may stand in a thread only once.
         calls = {call["id"] for one in before if isinstance(one, AIMessage) for call in one.tool_calls}
-        shown += [answer] if calls & seen else [*before, answer]
+        shown += [answer] if calls & seen or _end_with(shown, before) else [*before, answer]
         seen |= calls
     return shown
+
+
+def _end_with(shown: Sequence[BaseMessage], before: Sequence[BaseMessage]) -> bool:
+    """Whether a flow further out has put them back already."""
+    last = shown[max(0, len(shown) - len(before)) :]
+    return [_call_ids(message) for message in last] == [_call_ids(message) for message in before]
+
+
+def _call_ids(message: BaseMessage) -> list[str | None]:
+    if isinstance(message, AIMessage):
+        return [call["id"] for call in message.tool_calls]
+    return [message.tool_call_id] if isinstance(message, ToolMessage) else []
 
 
 def _as_said(answer: AIMessage, content: Any) -> AIMessage:
