@@ -37,8 +37,8 @@ def words(name: str) -> str:
     return _SEPARATORS.sub(" ", _CAMEL.sub(" ", name)).strip()
 
 
-def terms(text: str) -> list[str]:
-    """The words of a text that say something, in order: lower case, names split up, stop words out, endings off.
+def tokens(text: str) -> list[str]:
+    """The words of a text in order, lower case, names split up: all of them, as they are written.
 
     Where words are written without spaces, pairs of characters take their place.
     """
@@ -46,9 +46,17 @@ def terms(text: str) -> list[str]:
     for word in _WORD.findall(words(text).lower()):
         if _UNSPACED.match(word):
             found += [word[at : at + 2] for at in range(max(1, len(word) - 1))]
-        elif word not in _STOP:
-            found.append(_stem(word))
+        else:
+            found.append(word)
     return found
+
+
+def terms(text: str) -> list[str]:
+    """The words of a text that say something, in order: lower case, names split up, stop words out, endings off.
+
+    Where words are written without spaces, pairs of characters take their place.
+    """
+    return [_stem(word) for word in tokens(text) if word not in _STOP]
 
 
 def _stem(word: str) -> str:

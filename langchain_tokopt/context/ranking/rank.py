@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from langchain_tokopt.context.ranking.headed import HeadedSignals
+from langchain_tokopt.context.ranking.index import WordIndex
 from langchain_tokopt.context.ranking.passages import Passage
+from langchain_tokopt.context.ranking.turns import TurnSignals
+from langchain_tokopt.context.ranking.windows import Places
+from langchain_tokopt.context.ranking.words import question_words
 from langchain_tokopt.embeddings import MemoEmbeddings
-from langchain_tokopt.lexical import BM25
 
-_NEIGHBOUR = 0.3
+# Of a question that is itself a long text the words that tell most: more cost time and tell nothing new.
+_MOST_WORDS = 48
+# Some documents have the same title; speakers come back again and again.
+_STRETCHES = 1.5
+
+Labels = Literal["speakers", "headings"]
 
 
 def rank(query: str, passages: Sequence[Passage], *, embeddings: MemoEmbeddings | None = None) -> NDArray[np.float32]:
@@ -20,22 +31,57 @@ def rank(query: str, passages: Sequence[Passage], *, embeddings: MemoEmbeddings 
 
 
 class Ranking:
-    """Passages that are indexed once and asked often."""
+    """Passages that are indexed once and asked often.
 
-    def __init__(self, passages: Sequence[Passage], *, embeddings: MemoEmbeddings | None = None) -> None:
-        self._passages = list(passages)
+    Args:
+        passages: What is ranked, in the order in which it stands; more can be added with `extend`.
+        embeddings: Vectors are a signal beside the words. Without them no model is needed.
+        labels: Whether labels say who speaks or what a passage is headed with; by default it is seen from where they
+            stand: speakers take turns, a heading stands above one section.
+    """
+
+    def __init__(
+        self,
+        passages: Sequence[Passage],
+        *,
+        embeddings: MemoEmbeddings | None = None,
+        labels: Labels | None = None,
+    ) -> None:
+        self._passages: list[Passage] = []
         self._embeddings = embeddings
-        self._texts = BM25([passage.text for passage in self._passages])
-        groups = [passage.group for passage in self._passages]
-        self._joined = np.array([a == b for a, b in zip(groups, groups[1:], strict=False)], dtype=np.float32)
+        self._labels = labels
+        self._headed = False
+        self._index = WordIndex()
+        self._signals: TurnSignals | HeadedSignals | None = None
+        self.extend(passages)
+
+    def extend(self, passages: Sequence[Passage]) -> None:
+        """Passages that come after those which are known. Only the new ones are read."""
+        self._passages += passages
+        self._signals = None
+        headed = self._labels == "headings" or (self._labels is None and _are_headings(self._passages))
+        if headed != self._headed:
+            self._headed, self._index = headed, WordIndex()
+        for passage in self._passages[len(self._index) :]:
+            self._index.add(f"{passage.label}\n{passage.text}" if headed else passage.text)
 
     def scores(self, query: str) -> NDArray[np.float32]:
         """One score per passage, float32 `[n]`, higher is better."""
-        own = np.sqrt(self._texts.scores(query))
-        scores = own.copy()
-        scores[1:] += _NEIGHBOUR * own[:-1] * self._joined
-        scores[:-1] += _NEIGHBOUR * own[1:] * self._joined
-        return scores
+        if not self._passages:
+            return np.zeros(0, dtype=np.float32)
+        if self._signals is None:
+            places = Places.of([passage.group for passage in self._passages])
+            kind = HeadedSignals if self._headed else TurnSignals
+            self._signals = kind(self._index, self._passages, places)
+        weights = self._telling(question_words(query, names=self._signals.names))
+        return self._signals.scores(query, weights).astype(np.float32)
+
+    def _telling(self, weights: Mapping[str, float]) -> dict[str, float]:
+        if len(weights) <= _MOST_WORDS:
+            return dict(weights)
+        best = sorted(weights, key=lambda word: -weights[word] * self._index.idf(word) * (self._index.spread(word) > 0))
+        chosen = set(best[:_MOST_WORDS])
+        return {word: weight for word, weight in weights.items() if word in chosen}
 
 
 def best_within(scores: NDArray[np.float32], sizes: Sequence[int], budget: int) -> list[int]:
@@ -50,3 +96,13 @@ def best_within(scores: NDArray[np.float32], sizes: Sequence[int], budget: int) 
             kept.append(at)
             left -= sizes[at]
     return sorted(kept)
+
+
+def _are_headings(passages: Sequence[Passage]) -> bool:
+    """Whether labels stand above one stretch of passages each, or little more, and each group has one label."""
+    labels = [passage.label for passage in passages]
+    if not all(labels):
+        return False
+    stretches = [label for label, _ in groupby(labels)]
+    of_groups = [{passage.label for passage in run} for _, run in groupby(passages, key=lambda passage: passage.group)]
+    return len(stretches) <= _STRETCHES * len(set(stretches)) and all(len(found) == 1 for found in of_groups)
