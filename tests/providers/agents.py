@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -67,7 +67,7 @@ def measured(tokopt: TokenOptimizer) -> Bill:
     )
 
 
-@dataclass
+@dataclass(repr=False)  # `asyncio.run` makes the text of a task's result, and that of a state takes longer than the run
 class Ran:
     """What came of a run: the state at its end, and what was streamed on the way."""
 
@@ -94,12 +94,16 @@ def run(kind: Run, agent: Any, messages: Sequence[Any], config: Any = None, **mo
     if kind == "invoke":
         return Ran(state=agent.invoke(ask, config, **more))
     if kind == "ainvoke":
-        return Ran(state=asyncio.run(agent.ainvoke(ask, config, **more)))
+        return asyncio.run(_awaited(agent.ainvoke(ask, config, **more)))
     if kind == "stream":
         return _collected(agent.stream(ask, config, stream_mode=["messages", "values"], **more))
     if kind == "astream":
         return asyncio.run(_acollected(agent.astream(ask, config, stream_mode=["messages", "values"], **more)))
     return asyncio.run(_events(agent, ask, config, **more))
+
+
+async def _awaited(state: Awaitable[dict[str, Any]]) -> Ran:
+    return Ran(state=await state)
 
 
 def _collected(stream: Iterator[tuple[str, Any]]) -> Ran:

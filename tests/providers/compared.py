@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+import pytest
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
@@ -17,11 +18,9 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import BaseTool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import tools_condition
-from typing_extensions import Self
 
 from langchain_tokopt import TokenOptimizer, ToolBinder, ToolSelection
 from langchain_tokopt.tools.ways import SelectionMode
-from tests.fakes import FakeClock
 from tests.providers.agents import Ran, Run, chat_model, make_agent, run
 from tests.providers.replies import Answer, Asked, Provider, tool_name
 from tests.providers.server import ProviderServer, Record
@@ -32,21 +31,7 @@ Narrowed = Literal["all", "rebind", "inline", "proxy"]
 THREAD: Any = {"configurable": {"thread_id": "1"}}
 # Each mode with an API of its own, so that the cases stay few; what differs by API is tested with all of them.
 MODES: list[tuple[SelectionMode, Provider]] = [("rebind", "openai"), ("inline", "responses"), ("proxy", "anthropic")]
-
-
-class SharedServer(ProviderServer):
-    """A server for many tests: the clients of each new one would have to be made anew, which takes longest of all."""
-
-    def __init__(self) -> None:
-        self._now = FakeClock()
-        super().__init__(clock=self._now)
-
-    def renewed(self, policy: Callable[[Asked], Answer]) -> Self:
-        """As if it were new, with this policy: no request is on record, and what was cached has expired."""
-        self.policy = policy
-        self.records.clear()
-        self._now.advance(86_400)
-        return self
+modes = pytest.mark.parametrize(("mode", "name"), MODES)
 
 
 # --- agents ----------------------------------------------------------------------------------------------------------
@@ -112,7 +97,7 @@ class Both:
 
 
 def both(
-    server: SharedServer,
+    server: ProviderServer,
     mode: SelectionMode,
     name: Provider,
     policy: Callable[[Asked], Answer],

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from langchain_tokopt.tools import additions
 from tests.providers.server import ProviderServer
 
 
@@ -17,10 +18,22 @@ def no_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-@pytest.fixture
-def provider() -> Iterator[ProviderServer]:
-    """A running server. Any refusal that is left in its `records`, or a policy that raises, fails the test."""
+@pytest.fixture(scope="session")
+def running() -> Iterator[ProviderServer]:
+    """The one server of this process; renew it before you use it."""
     with ProviderServer() as server:
         yield server
-    assert server.rejected == []
-    assert server.broken == []
+
+
+@pytest.fixture
+def provider(running: ProviderServer) -> Iterator[ProviderServer]:
+    """A server as new. Any refusal that is left in its `records`, or a policy that raises, fails the test."""
+    yield running.renewed()
+    assert running.rejected == []
+    assert running.broken == []
+
+
+@pytest.fixture
+def own_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server counts as the provider itself."""
+    monkeypatch.setattr(additions, "_OWN_HOSTS", {"anthropic": "127.0.0.1", "openai": "127.0.0.1"})

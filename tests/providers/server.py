@@ -85,12 +85,8 @@ class ProviderServer:
         self.policy = policy
         self.context_window = context_window
         self.records: list[Record] = []
-        ids = itertools.count(1)
-        self._apis: dict[Provider, Api] = {
-            "openai": ChatCompletions(clock, ids),
-            "responses": Responses(clock, ids),
-            "anthropic": Messages(clock, ids),
-        }
+        self._clock = clock
+        self._apis = _new_apis(clock)
         self._lock = threading.Lock()
         self._http = _Listener(self)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.005,), daemon=True)
@@ -128,6 +124,24 @@ class ProviderServer:
         return sum((record.bill for record in self.answered if record.bill), Bill())
 
     # --- life ---
+
+    def renewed(
+        self,
+        policy: Callable[[Asked], Answer] | None = None,
+        *,
+        script: Iterable[Step] = (),
+        context_window: int | None = None,
+    ) -> Self:
+        """As if it were new, at the same address: nothing is on record, cached or kept.
+
+        The clients of a server at another address would have to be made anew, which takes longer than a test does.
+        """
+        for record in self.records:
+            record.wait_ended()
+        self.script, self.policy, self.context_window = list(script), policy, context_window
+        self.records = []
+        self._apis = _new_apis(self._clock)
+        return self
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -180,6 +194,15 @@ class ProviderServer:
         except Exception as error:  # an assertion in a test's policy: the test is told, not only this thread
             record.error = f"the test's policy raised {error!r}"
             return Failure(status=500, message=record.error)
+
+
+def _new_apis(clock: Callable[[], float]) -> dict[Provider, Api]:
+    ids = itertools.count(1)
+    return {
+        "openai": ChatCompletions(clock, ids),
+        "responses": Responses(clock, ids),
+        "anthropic": Messages(clock, ids),
+    }
 
 
 def _parsed(raw: bytes, api: Api) -> dict[str, Any]:

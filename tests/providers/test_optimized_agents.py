@@ -202,13 +202,12 @@ def test_bill_is_never_larger_than_that_of_the_bare_agent(
     settings = {"model_kwargs": {"cache_control": {"type": "ephemeral"}}} if name == "anthropic" else {}
     spent: dict[Way, float] = {}
     for each in ("bare", way):
-        with ProviderServer(policy=policy) as server:
-            model = chat_model(name, server, **settings)
-            agent = make_agent(each, model, [weather, read_log], tokopt, checkpointer=InMemorySaver())
-            for question in ("One?", "Two?", "Three?"):
-                run("invoke", agent, [HumanMessage(question)], THREAD)
-            assert server.rejected == []
-            spent[each] = cost(server.billed)
+        model = chat_model(name, provider.renewed(policy), **settings)
+        agent = make_agent(each, model, [weather, read_log], tokopt, checkpointer=InMemorySaver())
+        for question in ("One?", "Two?", "Three?"):
+            run("invoke", agent, [HumanMessage(question)], THREAD)
+        assert provider.rejected == []
+        spent[each] = cost(provider.billed)
     assert spent[way] <= spent["bare"]
     if policy is read_three_times:
         assert spent[way] < 0.7 * spent["bare"]

@@ -331,17 +331,20 @@ def several(asked: Asked) -> Reply:
 @apis
 @ours
 @pytest.mark.parametrize(("mode", "kind"), [("shadow", "invoke"), ("shadow", "astream"), ("off", "invoke")])
-def test_shadow_sends_the_bytes_of_the_bare_agent(name: Provider, way: Way, kind: Run, mode: Any) -> None:
+def test_shadow_sends_the_bytes_of_the_bare_agent(
+    provider: ProviderServer, name: Provider, way: Way, kind: Run, mode: Any
+) -> None:
     sent: dict[Way, list[bytes]] = {}
     for each in ("bare", way):
         budget = Budget(usd="0.000001")
-        with ProviderServer(policy=several) as server, optimizer(mode=mode, budget=budget) as tokopt:
-            agent = make_agent(each, chat_model(name, server), [weather], tokopt, system_prompt="Be brief.")
+        with optimizer(mode=mode, budget=budget) as tokopt:
+            model = chat_model(name, provider.renewed(several))
+            agent = make_agent(each, model, [weather], tokopt, system_prompt="Be brief.")
             for _ in range(2):
                 assert run(kind, agent, [HumanMessage("Rome?")]).answer == "Warm."
-            sent[each] = [record.raw for record in server.records]
+            sent[each] = [record.raw for record in provider.records]
             if each != "bare":
-                assert measured(tokopt) == server.billed
+                assert measured(tokopt) == provider.billed
     assert len(sent["bare"]) == 6
     assert sent[way] == sent["bare"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -275,9 +274,8 @@ ACCEPTED: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def server() -> Iterator[ProviderServer]:
-    with ProviderServer(["fine"]) as running:
-        yield running
+def server(running: ProviderServer) -> ProviderServer:
+    return running.renewed(script=["fine"])
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -310,9 +308,9 @@ def test_request_without_a_version_is_refused(server: ProviderServer) -> None:
     assert (status, answer["error"]["message"]) == (400, "anthropic-version: header is required")
 
 
-def test_prompt_larger_than_the_window_is_refused() -> None:
-    with ProviderServer(["fine"], context_window=10) as server:
-        status, answer = anthropic(server, body({"role": "user", "content": "x" * 100}))
+def test_prompt_larger_than_the_window_is_refused(server: ProviderServer) -> None:
+    server.context_window = 10
+    status, answer = anthropic(server, body({"role": "user", "content": "x" * 100}))
     assert status == 400
     assert answer["error"]["message"].startswith("prompt is too long: ")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -261,9 +260,8 @@ ACCEPTED: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def server() -> Iterator[ProviderServer]:
-    with ProviderServer(["fine"]) as running:
-        yield running
+def server(running: ProviderServer) -> ProviderServer:
+    return running.renewed(script=["fine"])
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -298,7 +296,7 @@ def test_request_that_is_not_json_is_refused(server: ProviderServer) -> None:
     assert (status, answer["error"]["type"]) == (400, "invalid_request_error")
 
 
-def test_prompt_larger_than_the_window_is_refused() -> None:
-    with ProviderServer(["fine"], context_window=10) as server:
-        status, answer = openai(server, body({"role": "user", "content": "x" * 100}))
+def test_prompt_larger_than_the_window_is_refused(server: ProviderServer) -> None:
+    server.context_window = 10
+    status, answer = openai(server, body({"role": "user", "content": "x" * 100}))
     assert (status, answer["error"]["code"]) == (400, "context_length_exceeded")

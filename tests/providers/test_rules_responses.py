@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -122,9 +121,8 @@ ACCEPTED: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def server() -> Iterator[ProviderServer]:
-    with ProviderServer(["fine"]) as running:
-        yield running
+def server(running: ProviderServer) -> ProviderServer:
+    return running.renewed(script=["fine"])
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,9 +31,8 @@ BOTH = pytest.mark.parametrize("provider_name", ["openai", "anthropic"])
 
 
 @pytest.fixture
-def server() -> Iterator[ProviderServer]:
-    with ProviderServer() as running:
-        yield running
+def server(running: ProviderServer) -> ProviderServer:
+    return running.renewed()
 
 
 def body(provider: str, question: str = "Hello?", **more: Any) -> dict[str, Any]:

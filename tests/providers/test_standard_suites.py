@@ -90,11 +90,9 @@ def obliging(asked: Asked) -> Answer:
 
 
 @pytest.fixture(autouse=True)
-def server(request: pytest.FixtureRequest) -> Iterator[ProviderServer]:
-    with ProviderServer() as running:
-        running.policy = obliging
-        request.cls.server = running
-        yield running
+def server(request: pytest.FixtureRequest, running: ProviderServer) -> Iterator[ProviderServer]:
+    request.cls.server = running.renewed(obliging)
+    yield running
     while OPEN:
         OPEN.pop().close()
 

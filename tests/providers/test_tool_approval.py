@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,8 +12,9 @@ from langgraph.types import Command, interrupt
 
 from langchain_tokopt.tools.ways import SelectionMode
 from tests.providers.agents import APIS, chat_model, run
-from tests.providers.compared import THREAD, How, SharedServer, agent_of, narrowed, narrowing, shown
+from tests.providers.compared import THREAD, How, agent_of, narrowed, narrowing, shown
 from tests.providers.replies import Asked, Provider, Reply
+from tests.providers.server import ProviderServer
 from tests.providers.wanting import CALL, MODELS, QUESTION, SEARCH, TOOLS, call, made_calls, numbered, wants
 
 DECISIONS: dict[str, dict[str, Any]] = {
@@ -40,14 +40,8 @@ CASES = [
 POLICY = wants([call("create_ticket", "y"), call("export_server")])
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[SharedServer]:
-    with SharedServer() as server:
-        yield server
-
-
 def reviewed(
-    server: SharedServer, how: How, mode: SelectionMode, name: Provider, decision: str, asking: Any
+    server: ProviderServer, how: How, mode: SelectionMode, name: Provider, decision: str, asking: Any
 ) -> tuple[dict[str, Any], Asked]:
     """The final state, and the last request."""
     model = chat_model(name, server.renewed(POLICY), **MODELS[name])
@@ -67,10 +61,10 @@ def reviewed(
 
 @pytest.mark.parametrize(("mode", "name", "decision", "asking"), CASES)
 def test_the_human_decides_on_the_real_call(
-    shared: SharedServer, mode: SelectionMode, name: Provider, decision: str, asking: Any
+    provider: ProviderServer, mode: SelectionMode, name: Provider, decision: str, asking: Any
 ) -> None:
-    bare, _ = reviewed(shared, "bare", mode, name, decision, asking)
-    ours, asked = reviewed(shared, "middleware", mode, name, decision, asking)
+    bare, _ = reviewed(provider, "bare", mode, name, decision, asking)
+    ours, asked = reviewed(provider, "middleware", mode, name, decision, asking)
     assert shown(ours) == shown(bare)
     results = [message.text for message in ours["messages"] if message.type == "tool" and message.name != SEARCH]
     assert len(results) == 2
@@ -82,31 +76,29 @@ def test_the_human_decides_on_the_real_call(
 
 
 @pytest.mark.parametrize("name", APIS)
-def test_a_call_that_was_edited_in_the_thread_is_shown_as_it_is_now(shared: SharedServer, name: Provider) -> None:
-    model = chat_model(name, shared.renewed(wants("export_server")), **MODELS[name])
+def test_a_call_that_was_edited_in_the_thread_is_shown_as_it_is_now(provider: ProviderServer, name: Provider) -> None:
+    model = chat_model(name, provider.renewed(wants("export_server")), **MODELS[name])
     with narrowing("proxy") as tokopt:
         agent = agent_of("middleware", model, tokopt, checkpointer=InMemorySaver(), interrupt_before=["tools"])
         said = run("invoke", agent, [HumanMessage(QUESTION)], THREAD).messages[-1]
         assert isinstance(said, AIMessage)
         edited = said.model_copy(update={"tool_calls": [{**said.tool_calls[0], "args": {"item": "edited"}}]})
         agent.update_state(THREAD, {"messages": [edited]})
-        shared.policy = lambda asked: Reply(text=" ".join(asked.results[1:]))
+        provider.policy = lambda asked: Reply(text=" ".join(asked.results[1:]))
         assert agent.invoke(None, THREAD)["messages"][-1].text == "export_server:edited"
-    assert (shared.rejected, shared.broken) == ([], [])
     through = (CALL, {"name": "export_server", "arguments": {"item": "edited"}})
-    assert made_calls(shared.answered[-1].asked)[-1] == through
+    assert made_calls(provider.answered[-1].asked)[-1] == through
 
 
-def test_a_hidden_tool_that_interrupts_is_resumed(shared: SharedServer) -> None:
+def test_a_hidden_tool_that_interrupts_is_resumed(provider: ProviderServer) -> None:
     def asks(item: str) -> str:
         return f"{item}: {interrupt({'which': item})}"
 
     asking = numbered("ask_boss").model_copy(update={"func": asks})
-    model = chat_model("anthropic", shared.renewed(wants("ask_boss")), **MODELS["anthropic"])
+    model = chat_model("anthropic", provider.renewed(wants("ask_boss")), **MODELS["anthropic"])
     with narrowing("proxy") as tokopt:
         agent = agent_of("middleware", model, tokopt, [*TOOLS, asking], checkpointer=InMemorySaver())
         (stop,) = run("invoke", agent, [HumanMessage(QUESTION)], THREAD).state["__interrupt__"]
         assert stop.value == {"which": "x"}
         assert agent.invoke(Command(resume="the red one"), THREAD)["messages"][-1].text == "Done: x: the red one"
-    assert (shared.rejected, shared.broken) == ([], [])
-    assert len(shared.answered) == 3
+    assert len(provider.answered) == 3

@@ -15,7 +15,6 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_tokopt import Pricing
 from langchain_tokopt.rates import MILLION
-from langchain_tokopt.tools import additions
 from langchain_tokopt.tools.ways import SelectionMode
 from tests.providers.agents import chat_model, run
 from tests.providers.billing import Bill
@@ -24,6 +23,7 @@ from tests.providers.replies import Asked, Provider, Reply
 from tests.providers.server import ProviderServer
 from tests.providers.wanting import MODELS, VERBS, numbered, wants
 
+pytestmark = pytest.mark.usefixtures("own_hosts")
 # What a thread asks for, and what each message needs. The third also needs a tool that it does not speak of.
 NEEDS = {
     "Please list the invoice of Ada.": ["list_invoice"],
@@ -51,12 +51,6 @@ def policy(asked: Asked) -> Reply:
     return wants(*next(names for question, names in NEEDS.items() if question in asked.last_user))(asked)
 
 
-@pytest.fixture(autouse=True)
-def own_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server counts as the provider itself."""
-    monkeypatch.setattr(additions, "_OWN_HOSTS", {"anthropic": "127.0.0.1", "openai": "127.0.0.1"})
-
-
 def agent_with(name: Provider, server: ProviderServer, count: int, ours: list[Any]) -> Any:
     """An agent whose prompts the provider caches."""
     caching = [AnthropicPromptCachingMiddleware()] if name == "anthropic" else []
@@ -72,11 +66,11 @@ def paid(name: Provider, bill: Bill) -> Decimal:
     return (plain * rates.input + bill.cache_read * rates.cache_read + bill.cache_write * rates.cache_write) / MILLION
 
 
-def threads(name: Provider, count: int, mode: SelectionMode) -> tuple[Narrowed, list[Decimal]]:
+def threads(server: ProviderServer, name: Provider, count: int, mode: SelectionMode) -> tuple[Narrowed, list[Decimal]]:
     """How tools were told of, and USD for the input of two threads: of the first, and of one that finds it cached."""
     spent = []
-    with ProviderServer(policy=policy) as server, narrowing(mode, max_tools=10, min_tools=None) as tokopt:
-        agent = agent_with(name, server, count, tokopt.middleware)
+    with narrowing(mode, max_tools=10, min_tools=None) as tokopt:
+        agent = agent_with(name, server.renewed(policy), count, tokopt.middleware)
         for thread in ("first", "second"):
             server.records.clear()
             for question in NEEDS:
@@ -88,9 +82,9 @@ def threads(name: Provider, count: int, mode: SelectionMode) -> tuple[Narrowed, 
 
 
 @lru_cache(maxsize=16)
-def bare(name: Provider, count: int) -> list[Decimal]:
+def bare(server: ProviderServer, name: Provider, count: int) -> list[Decimal]:
     """The same with all tools bound as they are."""
-    way, spent = threads(name, count, "off")
+    way, spent = threads(server, name, count, "off")
     assert way == "all"
     return spent
 
@@ -105,12 +99,14 @@ def bare(name: Provider, count: int) -> list[Decimal]:
         *(("responses", count, "inline") for count in (120, 250)),
     ],
 )
-def test_auto_is_never_billed_more_than_binding_everything(name: Provider, count: int, way: Narrowed) -> None:
-    told, ours = threads(name, count, "auto")
+def test_auto_is_never_billed_more_than_binding_everything(
+    provider: ProviderServer, name: Provider, count: int, way: Narrowed
+) -> None:
+    told, ours = threads(provider, name, count, "auto")
     assert told == way
     # Where all tools are bound, the prompts differ in a few bytes, and what is cached is counted in steps.
     most = Decimal("1.02") if way == "all" else Decimal("0.85")
-    assert all(spent <= most * full for spent, full in zip(ours, bare(name, count), strict=True))
+    assert all(spent <= most * full for spent, full in zip(ours, bare(provider, name, count), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -122,16 +118,16 @@ def test_auto_is_never_billed_more_than_binding_everything(name: Provider, count
     ],
 )
 def test_prompts_that_are_only_added_to_cost_less_than_all_tools(
-    mode: SelectionMode, name: Provider, cold: str, warm: str
+    provider: ProviderServer, mode: SelectionMode, name: Provider, cold: str, warm: str
 ) -> None:
-    told, (first, second) = threads(name, 120, mode)
+    told, (first, second) = threads(provider, name, 120, mode)
     assert told == mode
-    assert first < Decimal(cold) * bare(name, 120)[0]
-    assert second < Decimal(warm) * bare(name, 120)[1]
+    assert first < Decimal(cold) * bare(provider, name, 120)[0]
+    assert second < Decimal(warm) * bare(provider, name, 120)[1]
 
 
-def test_more_tools_than_the_provider_takes_are_no_hindrance() -> None:
+def test_more_tools_than_the_provider_takes_are_no_hindrance(provider: ProviderServer) -> None:
     with pytest.raises(Exception, match="array with maximum length 128"):
-        threads("openai", 250, "off")
-    told, _ = threads("openai", 250, "auto")
+        threads(provider, "openai", 250, "off")
+    told, _ = threads(provider, "openai", 250, "auto")
     assert told == "proxy"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pytest
@@ -22,36 +21,30 @@ from pydantic import BaseModel
 
 from langchain_tokopt.tools.ways import SelectionMode
 from tests.providers.agents import APIS, Run, chat_model, run
-from tests.providers.compared import MODES, THREAD, How, SharedServer, agent_of, both, narrowing, shown
+from tests.providers.compared import MODES, THREAD, How, agent_of, both, modes, narrowing, shown
 from tests.providers.replies import Asked, Provider, Reply, ToolCall
+from tests.providers.server import ProviderServer
 from tests.providers.wanting import CALL, MODELS, QUESTION, SEARCH, TOOLS, call, made_calls, wants
-
-modes = pytest.mark.parametrize(("mode", "name"), MODES)
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[SharedServer]:
-    with SharedServer() as server:
-        yield server
-
 
 # --- several calls at once -------------------------------------------------------------------------------------------
 
 
 @modes
 @pytest.mark.parametrize("kind", ["invoke", "astream"])
-def test_hidden_tools_are_called_at_once(shared: SharedServer, mode: SelectionMode, name: Provider, kind: Run) -> None:
+def test_hidden_tools_are_called_at_once(
+    provider: ProviderServer, mode: SelectionMode, name: Provider, kind: Run
+) -> None:
     policy = wants([call("export_server"), call("create_ticket", "y"), call("export_server", "z")])
-    ran = both(shared, mode, name, policy, kind=kind)
+    ran = both(provider, mode, name, policy, kind=kind)
     assert ran.answer == "Done: export_server:x create_ticket:y export_server:z"
     ran.check_same()
 
 
 @modes
 def test_a_search_beside_a_call_is_answered_beside_it(
-    shared: SharedServer, mode: SelectionMode, name: Provider
+    provider: ProviderServer, mode: SelectionMode, name: Provider
 ) -> None:
-    ran = both(shared, mode, name, wants([call("list_invoice"), call("export_server")]))
+    ran = both(provider, mode, name, wants([call("list_invoice"), call("export_server")]))
     assert ran.answer == "Done: list_invoice:x export_server:x"
     first = ran.ours.messages[1]
     assert isinstance(first, AIMessage)
@@ -63,9 +56,9 @@ def test_a_search_beside_a_call_is_answered_beside_it(
 @modes
 @pytest.mark.parametrize(("how", "kind"), [("wrap", "astream"), ("graph", "invoke")])
 def test_a_search_beside_a_call_is_dropped_by_a_bare_model(
-    shared: SharedServer, mode: SelectionMode, name: Provider, how: How, kind: Run
+    provider: ProviderServer, mode: SelectionMode, name: Provider, how: How, kind: Run
 ) -> None:
-    ran = both(shared, mode, name, wants([call("list_invoice"), call("export_server")]), how=how, kind=kind)
+    ran = both(provider, mode, name, wants([call("list_invoice"), call("export_server")]), how=how, kind=kind)
     assert ran.answer == "Done: list_invoice:x export_server:x"
     calls = [[each["name"] for each in getattr(message, "tool_calls", [])] for message in ran.ours.messages]
     assert calls == [[], ["list_invoice"], [], ["export_server"], [], []]
@@ -73,10 +66,10 @@ def test_a_search_beside_a_call_is_dropped_by_a_bare_model(
 
 @pytest.mark.parametrize("name", APIS)
 @pytest.mark.parametrize("kind", ["invoke", "astream"])
-def test_one_call_through_another_tool_and_one_direct(shared: SharedServer, name: Provider, kind: Run) -> None:
+def test_one_call_through_another_tool_and_one_direct(provider: ProviderServer, name: Provider, kind: Run) -> None:
     """`export_server` is bound, `list_invoice` is told of: in one message the model calls them in different ways."""
     policy = wants([call("export_server"), call("list_invoice", "y"), call("export_server", "z")])
-    ran = both(shared, "proxy", name, policy, kind=kind, pinned=["export_server"])
+    ran = both(provider, "proxy", name, policy, kind=kind, pinned=["export_server"])
     ran.check_same()
     assert [each for each, _ in made_calls(ran.records[-1].asked)] == ["export_server", CALL, "export_server"]
 
@@ -161,10 +154,10 @@ def equipment() -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["invoke", "ainvoke"])
 @modes
 def test_tools_are_given_what_they_ask_for_and_give_what_they_like(
-    shared: SharedServer, mode: SelectionMode, name: Provider, kind: Run
+    provider: ProviderServer, mode: SelectionMode, name: Provider, kind: Run
 ) -> None:
     policy = wants([call(each.name, f"{n}") for n, each in enumerate(SPECIAL)], [call("read_field", "again")])
-    ran = both(shared, mode, name, policy, [*SPECIAL, *TOOLS], kind=kind, more=equipment)
+    ran = both(provider, mode, name, policy, [*SPECIAL, *TOOLS], kind=kind, more=equipment)
     assert ran.answer == "Done: 0 7 True 1 7 2 the window 3 7 1 True True 4 True wrote 5 6 no 7 today again 8"
     assert ran.ours.state["count"] == 8
     ran.check_same()
@@ -172,25 +165,27 @@ def test_tools_are_given_what_they_ask_for_and_give_what_they_like(
 
 @modes
 def test_arguments_that_do_not_fit_are_told_to_the_model(
-    shared: SharedServer, mode: SelectionMode, name: Provider
+    provider: ProviderServer, mode: SelectionMode, name: Provider
 ) -> None:
     def policy(asked: Asked) -> Reply:
         failed = any("Error invoking tool" in text for text in asked.turn_results)
         return wants([call("export_server") if failed else ToolCall(name="export_server", args={"thing": "x"})])(asked)
 
-    ran = both(shared, mode, name, policy)
+    ran = both(provider, mode, name, policy)
     assert ran.answer.endswith("export_server:x")
     ran.check_same()
 
 
 @modes
-def test_an_error_that_a_tool_raises_is_the_agents(shared: SharedServer, mode: SelectionMode, name: Provider) -> None:
+def test_an_error_that_a_tool_raises_is_the_agents(
+    provider: ProviderServer, mode: SelectionMode, name: Provider
+) -> None:
     def broken(item: str) -> str:
         msg = f"{item} is broken"
         raise RuntimeError(msg)
 
     tools = [*TOOLS, StructuredTool.from_function(broken, name="break_it", description="Breaks it.")]
-    model = chat_model(name, shared.renewed(wants("break_it")), **MODELS[name])
+    model = chat_model(name, provider.renewed(wants("break_it")), **MODELS[name])
     with narrowing(mode) as tokopt:
         agent = agent_of("middleware", model, tokopt, tools)
         with pytest.raises(RuntimeError, match="x is broken"):
@@ -198,12 +193,14 @@ def test_an_error_that_a_tool_raises_is_the_agents(shared: SharedServer, mode: S
 
 
 @modes
-def test_a_result_that_is_the_answer_ends_the_run(shared: SharedServer, mode: SelectionMode, name: Provider) -> None:
+def test_a_result_that_is_the_answer_ends_the_run(
+    provider: ProviderServer, mode: SelectionMode, name: Provider
+) -> None:
     def answer(item: str) -> str:
         return f"It is {item}."
 
     direct = StructuredTool.from_function(answer, name="direct", description="Answers.", return_direct=True)
-    ran = both(shared, mode, name, wants("direct"), [*TOOLS, direct])
+    ran = both(provider, mode, name, wants("direct"), [*TOOLS, direct])
     assert ran.answer == "It is x."
     ran.check_same()
 
@@ -224,11 +221,11 @@ MUST_THINK: dict[str, Any] = {
 )
 @pytest.mark.parametrize(("how", "kind"), [("middleware", "astream"), ("wrap", "astream"), ("graph", "invoke")])
 def test_signed_thoughts_stay_valid(
-    shared: SharedServer, mode: SelectionMode, settings: dict[str, Any], how: How, kind: Run
+    provider: ProviderServer, mode: SelectionMode, settings: dict[str, Any], how: How, kind: Run
 ) -> None:
     """Those of newer models hold only after all that came before them."""
     policy = wants("export_server", [call("list_invoice"), call("create_ticket")], thinking="Hm.", text="One moment.")
-    ran = both(shared, mode, "anthropic", policy, settings=settings, kind=kind, how=how)
+    ran = both(provider, mode, "anthropic", policy, settings=settings, kind=kind, how=how)
     assert ran.answer == ran.bare.answer == "Done: export_server:x list_invoice:x create_ticket:x"
 
 
@@ -246,7 +243,7 @@ class Answer(BaseModel):
     ("strategy", "kind"), [(ToolStrategy, "invoke"), (ToolStrategy, "astream"), (ProviderStrategy, "invoke")]
 )
 def test_structured_output_with_hidden_tools(
-    shared: SharedServer, mode: SelectionMode, name: Provider, strategy: Any, kind: Run
+    provider: ProviderServer, mode: SelectionMode, name: Provider, strategy: Any, kind: Run
 ) -> None:
     def policy(asked: Asked) -> Reply:
         reply = wants("export_server", [call("list_invoice"), call("create_ticket")])(asked)
@@ -256,28 +253,27 @@ def test_structured_output_with_hidden_tools(
             return Reply(tool_calls=(ToolCall(name="Answer", args={"said": reply.text}),))
         return Reply(text=json.dumps({"said": reply.text}))
 
-    ran = both(shared, mode, name, policy, kind=kind, more=lambda: {"response_format": strategy(Answer)})
+    ran = both(provider, mode, name, policy, kind=kind, more=lambda: {"response_format": strategy(Answer)})
     said = Answer(said="Done: export_server:x list_invoice:x create_ticket:x")
     assert ran.ours.state["structured_response"] == ran.bare.state["structured_response"] == said
 
 
 @modes
 def test_structured_output_beside_a_search_leaves_no_open_call(
-    shared: SharedServer, mode: SelectionMode, name: Provider
+    provider: ProviderServer, mode: SelectionMode, name: Provider
 ) -> None:
     def policy(asked: Asked) -> Reply:
         answer = ToolCall(name="Answer", args={"said": asked.last_user.split()[0]})
         search = ToolCall(name=SEARCH, args={"query": "export server"})
         return Reply(tool_calls=(answer,) if asked.last_user.startswith("Again") else (search, answer))
 
-    model = chat_model(name, shared.renewed(policy), **MODELS[name])
+    model = chat_model(name, provider.renewed(policy), **MODELS[name])
     with narrowing(mode) as tokopt:
         more: dict[str, Any] = {"checkpointer": InMemorySaver(), "response_format": ToolStrategy(Answer)}
         agent = agent_of("middleware", model, tokopt, **more)
         for question in (QUESTION, "Again ?"):
             ran = run("invoke", agent, [HumanMessage(question)], THREAD)
             assert ran.state["structured_response"] == Answer(said=question.split()[0])
-    assert (shared.rejected, shared.broken) == ([], [])
 
 
 # Newer ones refuse to be forced.
@@ -305,28 +301,27 @@ def obeys(asked: Asked) -> Reply:
 @pytest.mark.parametrize(
     ("mode", "name"), [*MODES, ("proxy", "openai"), ("proxy", "responses"), ("inline", "anthropic")]
 )
-def test_a_hidden_tool_that_is_forced_is_called(shared: SharedServer, mode: SelectionMode, name: Provider) -> None:
+def test_a_hidden_tool_that_is_forced_is_called(provider: ProviderServer, mode: SelectionMode, name: Provider) -> None:
     """By middleware outside, for one call."""
     ended = []
-    model = chat_model(name, shared, **FORCED[name])
+    model = chat_model(name, provider, **FORCED[name])
     for ours in (False, True):
-        shared.renewed(obeys)
+        provider.renewed(obeys)
         with narrowing(mode) as tokopt:
             agent = create_agent(model, TOOLS, middleware=[Forcing(), *(tokopt.middleware if ours else ())])
             ended.append(run("invoke", agent, [HumanMessage(QUESTION)]))
-            assert (shared.rejected, shared.broken) == ([], [])
+            assert (provider.rejected, provider.broken) == ([], [])
     assert ended[1].answer == "Done: export_server:forced create_ticket:x"
     assert shown(ended[1].state) == shown(ended[0].state)
-    assert len(shared.answered[0].body["tools"]) < len(TOOLS)
+    assert len(provider.answered[0].body["tools"]) < len(TOOLS)
 
 
 @modes
 def test_a_wrapped_model_is_forced_to_call_a_hidden_tool(
-    shared: SharedServer, mode: SelectionMode, name: Provider
+    provider: ProviderServer, mode: SelectionMode, name: Provider
 ) -> None:
-    model = chat_model(name, shared.renewed(obeys), **FORCED[name])
+    model = chat_model(name, provider.renewed(obeys), **FORCED[name])
     with narrowing(mode) as tokopt:
         message = tokopt.wrap(model).bind_tools(TOOLS, tool_choice="export_server").invoke(QUESTION)
     assert [(each["name"], each["args"]) for each in message.tool_calls] == [("export_server", {"item": "forced"})]
-    assert (shared.rejected, shared.broken) == ([], [])
-    assert len(shared.answered[0].body["tools"]) < len(TOOLS)
+    assert len(provider.answered[0].body["tools"]) < len(TOOLS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,18 +10,12 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_tokopt.tools.ways import SelectionMode
 from tests.providers.agents import APIS, Run, chat_model, run
-from tests.providers.compared import MODES, THREAD, How, SharedServer, agent_of, both, narrowing, tool_arrays
+from tests.providers.compared import THREAD, How, agent_of, both, modes, narrowing, tool_arrays
 from tests.providers.replies import Asked, Provider, Reply, ToolCall
+from tests.providers.server import ProviderServer
 from tests.providers.wanting import CALL, MODELS, QUESTION, SEARCH, call, made_calls, wants
 
-modes = pytest.mark.parametrize(("mode", "name"), MODES)
 proxied = pytest.mark.parametrize("name", APIS)
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[SharedServer]:
-    with SharedServer() as server:
-        yield server
 
 
 def through(**args: Any) -> ToolCall:
@@ -32,12 +25,12 @@ def through(**args: Any) -> ToolCall:
 @modes
 @pytest.mark.parametrize("how", ["middleware", "graph"])
 def test_a_tool_that_the_model_was_never_told_of_runs_all_the_same(
-    shared: SharedServer, mode: SelectionMode, name: Provider, how: How
+    provider: ProviderServer, mode: SelectionMode, name: Provider, how: How
 ) -> None:
     def policy(asked: Asked) -> Reply:
         return Reply(text=asked.results[0]) if asked.results else Reply(tool_calls=(call("export_server"),))
 
-    ran = both(shared, mode, name, policy, how=how)
+    ran = both(provider, mode, name, policy, how=how)
     assert ran.answer == "export_server:x"
     ran.check_same()
 
@@ -55,7 +48,7 @@ WRONG = [
 @proxied
 @pytest.mark.parametrize(("how", "kind"), [("middleware", "invoke"), ("wrap", "astream")])
 def test_a_call_that_says_nothing_sensible_is_told_what_is_wrong(
-    shared: SharedServer, name: Provider, how: How, kind: Run
+    provider: ProviderServer, name: Provider, how: How, kind: Run
 ) -> None:
     """The model tries all wrong ways before the right one, and gets on in the end."""
 
@@ -67,12 +60,11 @@ def test_a_call_that_says_nothing_sensible_is_told_what_is_wrong(
         right = through(name="export_server", arguments={"item": "x"})
         return Reply(tool_calls=(WRONG[tried][0] if tried < len(WRONG) else right,))
 
-    model = chat_model(name, shared.renewed(policy), **MODELS[name])
+    model = chat_model(name, provider.renewed(policy), **MODELS[name])
     with narrowing("proxy") as tokopt:
         agent = agent_of(how, model, tokopt, checkpointer=InMemorySaver())
         assert run(kind, agent, [HumanMessage(QUESTION)], THREAD).answer == "export_server:x"
-    assert (shared.rejected, shared.broken) == ([], [])
-    assert len(shared.answered) == len(WRONG) + 2
+    assert len(provider.answered) == len(WRONG) + 2
 
 
 NEARLY = (
@@ -85,23 +77,22 @@ NEARLY = (
 @proxied
 @pytest.mark.parametrize("kind", ["invoke", "astream"])
 def test_a_call_that_can_be_understood_is_made_and_shown_as_it_was(
-    shared: SharedServer, name: Provider, kind: Run
+    provider: ProviderServer, name: Provider, kind: Run
 ) -> None:
     def policy(asked: Asked) -> Reply:
         return Reply(text=" ".join(asked.results)) if asked.results else Reply(tool_calls=NEARLY)
 
-    model = chat_model(name, shared.renewed(policy), **MODELS[name])
+    model = chat_model(name, provider.renewed(policy), **MODELS[name])
     with narrowing("proxy") as tokopt:
         ran = run(kind, agent_of("middleware", model, tokopt), [HumanMessage(QUESTION)], THREAD)
     assert ran.answer == "export_server:x export_server:x export_server:x"
-    assert made_calls(shared.answered[-1].asked) == [(CALL, each.args) for each in NEARLY]
-    assert (shared.rejected, shared.broken) == ([], [])
+    assert made_calls(provider.answered[-1].asked) == [(CALL, each.args) for each in NEARLY]
 
 
 @modes
 @pytest.mark.parametrize(("how", "kind"), [("middleware", "invoke"), ("wrap", "astream"), ("graph", "invoke")])
 def test_a_model_that_searches_for_ever_comes_to_an_end(
-    shared: SharedServer, mode: SelectionMode, name: Provider, how: How, kind: Run
+    provider: ProviderServer, mode: SelectionMode, name: Provider, how: How, kind: Run
 ) -> None:
     """Where the request's tools must not change they do not: its thoughts hold only as long."""
 
@@ -111,13 +102,12 @@ def test_a_model_that_searches_for_ever_comes_to_an_end(
         return Reply(thinking="Hm.", tool_calls=(ToolCall(name=SEARCH, args={"query": f"{len(asked.results)}"}),))
 
     thinks: dict[str, Any] = {"thinking": {"type": "adaptive"}} if name == "anthropic" else {}
-    model = chat_model(name, shared.renewed(policy), **MODELS[name], **thinks)
+    model = chat_model(name, provider.renewed(policy), **MODELS[name], **thinks)
     with narrowing(mode) as tokopt:
         agent = agent_of(how, model, tokopt, checkpointer=InMemorySaver())
         given_up = run(kind, agent, [HumanMessage(QUESTION)], THREAD)
         assert given_up.answer == ("I give up." if mode == "rebind" else "")
-        assert len(shared.answered) == 7
-        shared.policy = wants("export_server", thinking="Hm.")
+        assert len(provider.answered) == 7
+        provider.policy = wants("export_server", thinking="Hm.")
         assert run(kind, agent, [HumanMessage("Then export it.")], THREAD).answer == "Done: export_server:x"
-    assert (shared.rejected, shared.broken) == ([], [])
-    assert mode == "rebind" or len(tool_arrays(shared.answered)) == 1
+    assert mode == "rebind" or len(tool_arrays(provider.answered)) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -12,11 +12,10 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
-from langchain_tokopt.tools import additions
 from langchain_tokopt.tools.ways import SelectionMode
 from tests.providers.agents import APIS, RUNS, Run, chat_model, measured, run
 from tests.providers.billing import Bill
-from tests.providers.compared import How, Narrowed, SharedServer, agent_of, narrowed, narrowing, shown, tool_arrays
+from tests.providers.compared import How, Narrowed, agent_of, narrowed, narrowing, shown, tool_arrays
 from tests.providers.replies import Provider
 from tests.providers.server import ProviderServer
 from tests.providers.wanting import MODELS, QUESTION, SEARCH, wants
@@ -67,37 +66,37 @@ BY_PRICE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[SharedServer]:
-    with SharedServer() as server:
-        yield server
-
-
 EXPORTS = wants("export_server")
 
 
 @lru_cache(maxsize=64)
-def bare_state(api: Provider, kind: Run) -> str:
+def bare_state(server: ProviderServer, api: Provider, kind: Run) -> str:
     """What the bare agent ends with."""
-    with ProviderServer(policy=EXPORTS) as server, narrowing("off") as unused:
-        agent = agent_of("bare", chat_model(api, server, **MODELS[api]), unused)
+    with narrowing("off") as unused:
+        agent = agent_of("bare", chat_model(api, server.renewed(EXPORTS), **MODELS[api]), unused)
         ran = run(kind, agent, [HumanMessage(QUESTION)])
         assert narrowed(server.answered) == "all"
         return shown(ran.state)
 
 
-def check(case: Case, how: How, kinds: list[Run], server: SharedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def asked_itself(request: pytest.FixtureRequest, case: Case) -> None:
+    """The server counts as the provider itself where the case says so."""
     if case.own_host:
-        monkeypatch.setattr(additions, "_OWN_HOSTS", {"anthropic": "127.0.0.1", "openai": "127.0.0.1"})
+        request.getfixturevalue("own_hosts")
+
+
+def check(case: Case, how: How, kinds: Sequence[Run], server: ProviderServer) -> None:
     with narrowing(case.mode, learn=False) as tokopt:
         agent = agent_of(how, case.model(server), tokopt, checkpointer=InMemorySaver())
         spent = Bill()
         for kind in kinds:
+            bare = bare_state(server, case.api, kind)
             server.renewed(EXPORTS)
             ran = run(kind, agent, [HumanMessage(QUESTION)], {"configurable": {"thread_id": kind}})
             assert (server.rejected, server.broken) == ([], [])
             assert ran.answer == "Done: export_server:x"
-            assert shown(ran.state) == bare_state(case.api, kind)
+            assert shown(ran.state) == bare
             assert len({message.id for message in ran.messages}) == len(ran.messages)
             if kind not in ("invoke", "ainvoke"):
                 assert ran.streamed_text == "Done: export_server:x"
@@ -115,15 +114,12 @@ def check(case: Case, how: How, kinds: list[Run], server: SharedServer, monkeypa
 
 @pytest.mark.parametrize("case", ASKED_FOR, ids=str)
 @hows
-def test_a_tool_that_was_not_selected_is_found_and_called(
-    shared: SharedServer, monkeypatch: pytest.MonkeyPatch, case: Case, how: How
-) -> None:
-    check(case, how, RUNS, shared, monkeypatch)
+def test_a_tool_that_was_not_selected_is_found_and_called(provider: ProviderServer, case: Case, how: How) -> None:
+    check(case, how, RUNS, provider)
 
 
 @pytest.mark.parametrize("case", BY_PRICE, ids=str)
 @hows
-def test_the_cheapest_way_finds_it_too(
-    shared: SharedServer, monkeypatch: pytest.MonkeyPatch, case: Case, how: How
-) -> None:
-    check(case, how, ["invoke", "astream"] if how == "middleware" else ["astream"], shared, monkeypatch)
+@pytest.mark.usefixtures("asked_itself")
+def test_the_cheapest_way_finds_it_too(provider: ProviderServer, case: Case, how: How) -> None:
+    check(case, how, ["invoke", "astream"] if how == "middleware" else ["astream"], provider)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,23 +14,17 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langchain_tokopt.tools.ways import SelectionMode
 from tests.fakes import ScriptedModel
 from tests.providers.agents import chat_model
-from tests.providers.compared import MODES, THREAD, SharedServer, narrowed, narrowing, tool_arrays
+from tests.providers.compared import THREAD, modes, narrowed, narrowing, tool_arrays
 from tests.providers.long_threads import RULES, ask_all, check_appends_only, policy
 from tests.providers.replies import Provider
+from tests.providers.server import ProviderServer
 from tests.providers.wanting import MODELS, TOOLS
 
-modes = pytest.mark.parametrize(("mode", "name"), MODES)
 orders = pytest.mark.parametrize("ours_first", [True, False], ids=["ours first", "ours last"])
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[SharedServer]:
-    with SharedServer() as server:
-        yield server
-
-
 def ask_beside(
-    server: SharedServer, mode: SelectionMode, name: Provider, other: Any, ours_first: bool, *, exactly: bool = True
+    server: ProviderServer, mode: SelectionMode, name: Provider, other: Any, ours_first: bool, *, exactly: bool = True
 ) -> dict[str, Any]:
     """The final state of a thread of an agent that has another middleware, too. No request may be rejected."""
     model = chat_model(name, server.renewed(policy), **MODELS[name])
@@ -48,18 +41,18 @@ def ask_beside(
 @orders
 @pytest.mark.parametrize("mode", ["inline", "proxy"])
 def test_anthropics_caching_middleware_marks_what_lasts(
-    shared: SharedServer, mode: SelectionMode, ours_first: bool
+    provider: ProviderServer, mode: SelectionMode, ours_first: bool
 ) -> None:
-    ask_beside(shared, mode, "anthropic", AnthropicPromptCachingMiddleware(), ours_first)
-    check_appends_only(shared.answered)
-    reads = [record.bill.cache_read for record in shared.answered if record.bill]
+    ask_beside(provider, mode, "anthropic", AnthropicPromptCachingMiddleware(), ours_first)
+    check_appends_only(provider.answered)
+    reads = [record.bill.cache_read for record in provider.answered if record.bill]
     assert reads == sorted(set(reads))
 
 
 @orders
 @modes
 def test_summaries_take_no_tool_away(
-    shared: SharedServer, mode: SelectionMode, name: Provider, ours_first: bool
+    provider: ProviderServer, mode: SelectionMode, name: Provider, ours_first: bool
 ) -> None:
     def summarised(messages: list[Any]) -> str:
         return next(message.text for message in reversed(messages) if isinstance(message, HumanMessage))
@@ -67,15 +60,15 @@ def test_summaries_take_no_tool_away(
     summary = SummarizationMiddleware(
         summarizer=summarised, model=ScriptedModel(), trigger=("messages", 9), keep=("messages", 4)
     )
-    state = ask_beside(shared, mode, name, summary, ours_first)
+    state = ask_beside(provider, mode, name, summary, ours_first)
     assert state["messages"][0].additional_kwargs["lc_source"] == "summarization"
 
 
 @orders
 @modes
 def test_results_that_are_cleared_take_no_tool_away(
-    shared: SharedServer, mode: SelectionMode, name: Provider, ours_first: bool
+    provider: ProviderServer, mode: SelectionMode, name: Provider, ours_first: bool
 ) -> None:
     edit = ClearToolUsesEdit(trigger=1, keep=1, clear_tool_inputs=True)
-    ask_beside(shared, mode, name, ContextEditingMiddleware(edits=[edit]), ours_first, exactly=False)
-    assert "[cleared]" in shared.answered[-1].raw.decode()
+    ask_beside(provider, mode, name, ContextEditingMiddleware(edits=[edit]), ours_first, exactly=False)
+    assert "[cleared]" in provider.answered[-1].raw.decode()
