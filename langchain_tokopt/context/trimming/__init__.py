@@ -1,0 +1,7 @@
+"""Tool outputs shown in part."""
+
+from langchain_tokopt.context.trimming.identifiers import identifiers
+from langchain_tokopt.context.trimming.relevance import Wanted
+from langchain_tokopt.context.trimming.trim import Trimmed, trimmed
+
+__all__ = ["Trimmed", "Wanted", "identifiers", "trimmed"]

@@ -1,0 +1,43 @@
+"""The names in a text that a later message may need letter by letter: paths, symbols, ids, addresses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+_TOKEN = re.compile(r"/?[\w#]+(?:[./:@\\-]{1,3}\w+)*", re.ASCII)
+_CAMEL = re.compile(r"[a-z][A-Z]")
+_MARK = re.compile(r"[_./:@\\]")
+_LETTER = re.compile(r"[A-Za-z]")
+_DIGITS = re.compile(r"\d{5}")
+_NUMERIC = re.compile(r"[\d.:/\\-]+")
+
+SHORTEST: Final = 4
+SHORTEST_NAME: Final = 6
+LONGEST: Final = 160
+
+
+def identifiers(text: str) -> Iterator[str]:
+    """Each identifier of the text, in order and as often as it comes.
+
+    That is a word with an inner `_`, `.`, `/`, `:`, `@` or `\\`, one in camelCase or of letters and digits, or a number of
+    five digits or more. Common words, short numbers, dates and times are none.
+    """
+    for match in _TOKEN.finditer(text):
+        if is_identifier(match.group()):
+            yield match.group()
+
+
+def is_identifier(token: str) -> bool:
+    """Whether a word is a name that cannot be guessed from its meaning."""
+    if not SHORTEST <= len(token) <= LONGEST:
+        return False
+    if not _LETTER.search(token):
+        return _DIGITS.search(token) is not None and _NUMERIC.fullmatch(token) is not None
+    digits = sum(character.isdigit() for character in token)
+    if digits >= 3 or (digits and "-" not in token):
+        return True
+    return len(token) >= SHORTEST_NAME and (
+        any(mark in token for mark in "_./:@\\") or _CAMEL.search(token) is not None
+    )

@@ -1,0 +1,145 @@
+"""A tool's output shown in part: the lines that matter, and for those that are left out the new names in them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from langchain_tokopt.context.handles import handle
+from langchain_tokopt.context.lossless.size import text_size
+from langchain_tokopt.context.trimming.identifiers import identifiers
+from langchain_tokopt.context.trimming.pieces import Piece, joined, pieces
+from langchain_tokopt.context.trimming.relevance import Wanted, relevance
+
+# Of what is left out, so large a part may be spent on naming what was in it.
+NAMED_SHARE: Final = 0.3
+# So few characters are shown rather than counted.
+LEAST_LEFT_OUT: Final = 32
+# Of longer outputs only so many pieces are looked at: the first and last ones. Bounds the time for odd ones.
+MOST_PIECES: Final = 20_000
+# A change has to be worth its marks.
+LEAST_SAVED: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """An output as it is shown in part.
+
+    Attributes:
+        text: What is shown.
+        tokens: About how many tokens that is.
+        handle: What the whole output is asked for by; see `retrieve_original`.
+    """
+
+    text: str
+    tokens: int
+    handle: str
+
+
+def trimmed(
+    text: str,
+    tokens: int,
+    *,
+    wanted: Wanted | None = None,
+    seen: Collection[str] = frozenset(),
+    tool: str | None = "retrieve_original",
+    original: str | None = None,
+    size: int | None = None,
+) -> Trimmed | None:
+    """The output in about `tokens` tokens, whole lines in their order; `None` when that would save next to nothing.
+
+    Where lines are left out stands how many, and which identifiers they have that are shown nowhere else. So the text
+    may have up to about a third more tokens than asked for: names are cheap and what agents come back for.
+
+    Args:
+        text: What is shown now.
+        tokens: About how many tokens the lines may have that stay.
+        wanted: What the output is read for.
+        seen: Identifiers that are shown elsewhere.
+        tool: The tool that the last line refers to; `None` where the model has none.
+        original: What the tool gave, where `text` is a shorter form of it: what the handle is for.
+        size: The tokens of `text`, where they are known.
+    """
+    whole = text_size(text) if size is None else size
+    if whole <= tokens + LEAST_SAVED:
+        return None
+    parts = pieces(text)
+    if len(parts) > MOST_PIECES:
+        parts = _ends(text, parts)
+    per_character = whole / max(1, len(text))
+    kept = _chosen(parts, max(0, tokens), per_character, wanted or Wanted(), seen)
+    if len(kept) == len(parts):
+        return None
+    name = handle(text if original is None else original)
+    shown = _rendered(parts, kept, seen, tool and f'{tool}("{name}")')
+    after = text_size(shown)
+    return Trimmed(shown, after, name) if after + LEAST_SAVED <= whole else None
+
+
+def _ends(text: str, parts: list[Piece]) -> list[Piece]:
+    half = MOST_PIECES // 2
+    middle = joined(parts[half:-half])
+    return [*parts[:half], Piece(middle, ends_line=True), *parts[-half:]]
+
+
+def _chosen(
+    parts: Sequence[Piece], tokens: int, per_character: float, wanted: Wanted, seen: Collection[str]
+) -> set[int]:
+    """The pieces to keep: the most relevant ones that fit."""
+    scores = relevance([part.text for part in parts], wanted, seen)
+    room = float(tokens)
+    kept: set[int] = set()
+    for index in sorted(range(len(parts)), key=lambda index: (-scores[index], index)):
+        cost = (len(parts[index].text) + 1) * per_character
+        if cost <= room:
+            kept.add(index)
+            room -= cost
+        if room < per_character:
+            break
+    return kept
+
+
+def _rendered(parts: list[Piece], kept: set[int], seen: Collection[str], ask: str | None) -> str:
+    shown: list[Piece] = []
+    named = set(seen)
+    for index in sorted(kept):
+        named.update(identifiers(parts[index].text))
+    index = lines = 0
+    while index < len(parts):
+        if index in kept:
+            shown.append(parts[index])
+            index += 1
+            continue
+        end = index
+        while end < len(parts) and end not in kept:
+            end += 1
+        gap = parts[index:end]
+        index = end
+        if sum(len(part.text) + 1 for part in gap) <= LEAST_LEFT_OUT:
+            shown += gap
+            continue
+        lines += sum(part.ends_line for part in gap)
+        if shown and not shown[-1].ends_line:
+            shown.append(Piece(" ", ends_line=False))
+        shown.append(Piece(_gap(gap, named), ends_line=gap[-1].ends_line))
+    whole = f"; {ask} has all of it" if ask else ""
+    shown.append(Piece(f"[shown in part{whole}]", ends_line=True))
+    if not shown[-2].ends_line:
+        shown[-2] = Piece(shown[-2].text, ends_line=True)
+    return joined(shown)
+
+
+def _gap(gap: list[Piece], named: set[str]) -> str:
+    """What stands for pieces that are left out; the names in it are `named` from then on."""
+    room = NAMED_SHARE * sum(len(part.text) + 1 for part in gap)
+    names = []
+    for part in gap:
+        for name in identifiers(part.text):
+            if name not in named and len(name) < room:
+                named.add(name)
+                names.append(name)
+                room -= len(name) + 1
+    count = sum(part.ends_line for part in gap)
+    left_out = f"{count} lines" if count > 1 else "1 line" if count else f"{sum(len(p.text) for p in gap)} characters"
+    return f"[{left_out}: {' '.join(names)}]" if names else f"[{left_out}]"
