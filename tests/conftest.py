@@ -36,9 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_data_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOKOPT_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.delenv("COLUMNS", raising=False)  # a process of pytest-xdist has that of the terminal
         yield
 
 

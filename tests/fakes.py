@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from pydantic import Field, PrivateAttr
 from langchain_tokopt.events import Event
 
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 
 
 @dataclass
@@ -202,3 +204,18 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+
+def awaited(awaitable: Awaitable[T]) -> T:
+    """Its result, from an event loop of its own.
+
+    `asyncio.run` makes the text of the result of its task twice, when it takes back its handler of interrupts
+    (`signal.getsignal` of CPython 3.11): of the state of an agent that takes longer than the agent did.
+    """
+    results: list[T] = []
+
+    async def keep() -> None:
+        results.append(await awaitable)
+
+    asyncio.run(keep())
+    return results[0]

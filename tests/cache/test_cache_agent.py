@@ -25,7 +25,7 @@ from langchain_tokopt.database import Database
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import CacheLookup, Failure
 from langchain_tokopt.pricing import Pricing
-from tests.fakes import FakeClock, ListSink, ScriptedModel, TableEmbeddings, ai
+from tests.fakes import FakeClock, ListSink, ScriptedModel, TableEmbeddings, ai, awaited
 
 TABLE = {
     "How do I pay?": [1.0, 0.0],
@@ -71,7 +71,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
         config = {"configurable": configurable, **options.pop("config", {})}
         if request.param == "sync":
             return agent.invoke(state, config, **options)
-        return asyncio.run(agent.ainvoke(state, config, **options))
+        return awaited(agent.ainvoke(state, config, **options))
 
     return question
 

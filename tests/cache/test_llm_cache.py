@@ -22,7 +22,7 @@ from langchain_tokopt.database import Database
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import CacheLookup
 from tests.cache.questions import WAIT, Knowing, TopicEmbeddings, answer_to, stream, unasked
-from tests.fakes import ListSink, ScriptedModel, TableEmbeddings, ai
+from tests.fakes import ListSink, ScriptedModel, TableEmbeddings, ai, awaited
 
 TABLE = {"How do I pay?": [1.0, 0.0], "How can I pay?": [1.0, 0.1], "Opening hours?": [0.0, 1.0]}
 Ask = Callable[..., AIMessage]
@@ -42,7 +42,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     def question(model: Any, given: Any, **options: Any) -> Any:
         if request.param == "sync":
             return model.invoke(given, **options)
-        return asyncio.run(model.ainvoke(given, **options))
+        return awaited(model.ainvoke(given, **options))
 
     return question
 

@@ -30,7 +30,7 @@ from langchain_tokopt.events import CacheLookup, ModelCall
 from langchain_tokopt.optimizer import TokenOptimizer
 from langchain_tokopt.pricing import Pricing, Rates
 from tests.databases import KINDS, database_url
-from tests.fakes import FakeClock, ListSink, ScriptedModel, TableEmbeddings, ai
+from tests.fakes import FakeClock, ListSink, ScriptedModel, TableEmbeddings, ai, awaited
 
 WAIT = 20.0
 CENT = Decimal("0.01")
@@ -95,7 +95,7 @@ class Desk:
         if self.way.endswith("agent"):
             given = {"messages": given}
         if self.way.startswith("async"):
-            found = asyncio.run(self.aask(given, config))
+            found = awaited(self.aask(given, config))
         else:
             found = self.target.invoke(given, config)
             assert self.middleware.background.drain(WAIT)

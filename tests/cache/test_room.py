@@ -36,12 +36,13 @@ def open_room(database: Database, policy: str, kind: str = "agent", *, alike: fl
     return Room(Entries(database, kind=kind), removal, policy=POLICIES[policy](room), limits=room, alike=alike)
 
 
+def new_entry(question: str, *, kind: str = "agent", size: int = 10, **fields: Any) -> NewEntry:
+    given = {"scope": f"scope of {kind}", "owner": "o", "question": "", "payload": "x" * size, **fields}
+    return NewEntry(exact=text_digest(question), **given)
+
+
 def put(database: Database, question: str, at: float, *, kind: str = "agent", size: int = 10, **fields: Any) -> int:
-    entries = Entries(database, kind=kind)
-    new = NewEntry(
-        scope=f"scope of {kind}", owner="o", exact=text_digest(question), question="", payload="x" * size, **fields
-    )
-    return entries.put(new, START + at)
+    return Entries(database, kind=kind).put(new_entry(question, kind=kind, size=size, **fields), START + at)
 
 
 def put_many(database: Database, count: int, *, kind: str = "agent", **fields: Any) -> list[int]:
@@ -93,7 +94,8 @@ def test_bytes_are_a_limit_of_their_own(database: Database, policy: str) -> None
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_limit_that_was_lowered_is_reached_at_once(database: Database, policy: str) -> None:
-    put_many(database, 300)
+    entries = Entries(database, kind="agent")
+    entries.put_all([new_entry(str(n)) for n in range(300)], START)
     assert open_room(database, policy, entries=7).make(START + 1000) == 293
     assert len(alive(database)) == 7
 
@@ -306,7 +308,11 @@ def ask_in_other_words(database: Database, room: Room, meanings: Sequence[int]) 
     return hits
 
 
-@pytest.mark.parametrize(("alike", "followed"), [(0.9, "mru"), (1.1, "cost")])
+@pytest.mark.parametrize(
+    ("database", "alike", "followed"),
+    [*((kind, 0.9, "mru") for kind in KINDS), ("memory", 1.1, "cost")],
+    indirect=["database"],
+)
 def test_a_lost_question_is_known_again_in_other_words(database: Database, alike: float, followed: str) -> None:
     room = open_room(database, "adaptive", alike=alike, entries=10)
     hits = ask_in_other_words(database, room, [n % 12 for n in range(240)])

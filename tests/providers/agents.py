@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_openai import ChatOpenAI
 
 from langchain_tokopt import TokenOptimizer
-from tests.fakes import TableEmbeddings
+from tests.fakes import TableEmbeddings, awaited
 from tests.providers.billing import Bill
 from tests.providers.replies import Provider
 from tests.providers.server import ProviderServer
@@ -67,7 +66,7 @@ def measured(tokopt: TokenOptimizer) -> Bill:
     )
 
 
-@dataclass(repr=False)  # `asyncio.run` makes the text of a task's result, and that of a state takes longer than the run
+@dataclass
 class Ran:
     """What came of a run: the state at its end, and what was streamed on the way."""
 
@@ -94,16 +93,12 @@ def run(kind: Run, agent: Any, messages: Sequence[Any], config: Any = None, **mo
     if kind == "invoke":
         return Ran(state=agent.invoke(ask, config, **more))
     if kind == "ainvoke":
-        return asyncio.run(_awaited(agent.ainvoke(ask, config, **more)))
+        return Ran(state=awaited(agent.ainvoke(ask, config, **more)))
     if kind == "stream":
         return _collected(agent.stream(ask, config, stream_mode=["messages", "values"], **more))
     if kind == "astream":
-        return asyncio.run(_acollected(agent.astream(ask, config, stream_mode=["messages", "values"], **more)))
-    return asyncio.run(_events(agent, ask, config, **more))
-
-
-async def _awaited(state: Awaitable[dict[str, Any]]) -> Ran:
-    return Ran(state=await state)
+        return awaited(_acollected(agent.astream(ask, config, stream_mode=["messages", "values"], **more)))
+    return awaited(_events(agent, ask, config, **more))
 
 
 def _collected(stream: Iterator[tuple[str, Any]]) -> Ran:
