@@ -42,7 +42,9 @@ def with_retrieval(request: ModelRequest[Any], name: str) -> ModelRequest[Any]:
     return request.override(tools=[*request.tools, retrieval_schema(name, strict=needs_strict(request))])
 
 
-def retrieving(send: Send, originals: Originals, name: str, *, keeps: bool, told: Told | None = None) -> Flow:
+def retrieving(
+    send: Send, originals: Originals, name: str, *, keeps: bool, told: Told | None = None, shadow: bool = False
+) -> Flow:
     """The response in the end: the request is sent, and again with answers, while the model asks for originals.
 
     Calls of other tools beside such a call are left open for the agent, which finds ours answered. See `with_asides`.
@@ -56,6 +58,7 @@ def retrieving(send: Send, originals: Originals, name: str, *, keeps: bool, told
         keeps: Whether what was asked becomes part of the thread, as in an agent. A bare model's answer carries it.
         told: Hears of each call: what was sent, and what came of it (`None` if it raised). With `asides.as_loss` a
             call that brought nothing but this can be booked.
+        shadow: Whether the answer is to another request, so that nothing in it is answered.
     """
 
     def one_round(
@@ -66,7 +69,8 @@ def retrieving(send: Send, originals: Originals, name: str, *, keeps: bool, told
         try:
             response = yield Held(request if left else _without_tool(request, name))
             reply = refusal if left <= REFUSALS_PER_STEP else lambda call: answer(call, originals)
-            answers = [one for message in response.result for one in _answers(message, name, reply)]
+            said = [] if shadow else response.result
+            answers = [one for message in said for one in _answers(message, name, reply)]
             heard = Heard(response, response.result, answers)
         finally:
             if told is not None:

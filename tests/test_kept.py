@@ -1,4 +1,4 @@
-"""Searches that an answer carries: shown to the model before it, each once, as they were."""
+"""What was asked before an answer and the answer carries: shown to the model before it, each once, as it was."""
 
 from __future__ import annotations
 
@@ -95,3 +95,52 @@ def test_an_answer_that_is_given_twice_shows_its_search_once() -> None:
 def test_an_answer_that_a_cache_gave_shows_no_search_of_another_thread() -> None:
     answer = carried(SEARCH, FOUND, answer=AIMessage("Exported.", response_metadata={"tokopt": {"entry": 1}}))
     assert shown(ASKED, answer) == [ASKED, answer]
+
+
+# --- several flows around each other ---------------------------------------------------------------------------------
+
+READ = AIMessage("Hm.", id="a0", tool_calls=[{"name": "retrieve", "args": {}, "id": "r1"}])
+TEXT = ToolMessage("all of it", name="retrieve", tool_call_id="r1", artifact={"ours": True})
+
+
+def plainly(messages: list[AnyMessage]) -> list[AnyMessage]:
+    """The messages without what they carry."""
+    return [message.model_copy(update={"additional_kwargs": {}, "response_metadata": {}}) for message in messages]
+
+
+def test_what_a_flow_further_out_asked_came_before_what_the_answer_carries() -> None:
+    inner = carried(READ, TEXT)
+    outer = carried(REFUSED, answer=inner)
+    assert plainly(shown(ASKED, outer)) == [ASKED, REFUSED, READ, TEXT, ANSWER]
+    assert carrying([inner], [])[0] is inner
+
+
+def test_what_an_asked_message_carries_came_before_it() -> None:
+    searching = AIMessage("Hm. Let me see.", id="a1", tool_calls=SEARCH.tool_calls)
+    inner = carried(READ, TEXT, answer=searching)
+    answer = carried(inner, FOUND, answer=AIMessage("Done.", id="a2"))
+    messages = shown(ASKED, answer)
+    assert plainly(messages) == [ASKED, READ, TEXT, searching, FOUND, AIMessage("Done.", id="a2")]
+    assert not any(message.additional_kwargs for message in messages[:-1])
+
+
+def test_an_answer_that_was_changed_further_out_is_kept_as_it_is_then() -> None:
+    inner = carried(READ, TEXT, answer=AIMessage("Done.", id="a2"))
+    changed = inner.model_copy(update={"content": "Done!"})
+    streamed = carrying([changed], [])[0].model_copy(update={"content": "Hm.Done!"})
+    assert [message.text for message in shown(ASKED, streamed)] == [ASKED.text, "Hm.", "all of it", "Done!"]
+
+
+def test_it_is_put_back_once_by_whichever_flow_comes_first() -> None:
+    answer = carried(REFUSED, answer=carried(READ, TEXT))
+    stored = AIMessage.model_validate_json(answer.model_dump_json())
+    once = restored(request([], ASKED, stored, ASKED))
+    assert restored(once).messages == once.messages
+    assert len(once.messages) == 6
+
+
+def test_calls_that_are_counted_from_zero_in_each_turn_are_put_back_in_each() -> None:
+    again = carried(READ, TEXT, answer=AIMessage("Again.", id="a3"))
+    other = AIMessage("", tool_calls=[{"name": "read", "args": {}, "id": "r1"}])
+    messages = shown(ASKED, other, ToolMessage("x", tool_call_id="r1"), ASKED, again)
+    assert len(messages) == 7
