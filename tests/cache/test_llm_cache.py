@@ -308,10 +308,14 @@ def learning(*, mode: Any = "optimize", sink: ListSink | None = None, **settings
     return SemanticLLMCache(SemanticCache(**{**given, **settings}), mode=mode, sink=sink)
 
 
-def teach(ask: Ask, cache: SemanticLLMCache, count: int = 250) -> int:
-    """Have a model behind the cache answer questions; how often it was called."""
+def plainly(model: Any, given: Any) -> Any:
+    return model.invoke(given)
+
+
+def teach(cache: SemanticLLMCache, ask: Ask = plainly) -> int:
+    """Have a model behind the cache answer 250 questions; how often it was called."""
     model = Knowing(cache=cache)
-    for question in stream(count):
+    for question in stream(250):
         assert ask(model, question).text == answer_to(question)
         assert cache.settle(WAIT)
     return len(model.calls)
@@ -326,7 +330,7 @@ def audit(cache: SemanticLLMCache, rate: float) -> None:
 def test_it_learns_from_misses_and_audits_until_it_serves_by_meaning(ask: Ask) -> None:
     cache, sink = learning(), ListSink()
     cache._sink = sink
-    calls = teach(ask, cache)
+    calls = teach(cache, ask)
     told = cache.stats()
     assert told["semantic_hits"] > 30
     audited = [event for event in sink.of(CacheLookup) if event.reason == "audited"]
@@ -341,7 +345,7 @@ def test_it_learns_from_misses_and_audits_until_it_serves_by_meaning(ask: Ask) -
 
 def test_an_audited_hit_goes_to_the_model_and_is_compared_with_its_answer(ask: Ask) -> None:
     cache = learning()
-    teach(ask, cache)
+    teach(cache)
     audit(cache, 1.0)
     question, other = list(unasked(cache.cache, kind="llm"))[:2]
     model = Knowing(cache=cache)
@@ -370,7 +374,7 @@ def test_an_audited_hit_goes_to_the_model_and_is_compared_with_its_answer(ask: A
 def test_in_shadow_it_learns_from_every_prompt_and_serves_nothing(ask: Ask) -> None:
     cache, sink = learning(mode="shadow"), ListSink()
     cache._sink = sink
-    assert teach(ask, cache) == 250
+    assert teach(cache, ask) == 250
     told = cache.stats()
     outcomes = [event.outcome for event in sink.of(CacheLookup)]
     assert outcomes.count("semantic") == told["decision"]["audits"] > 50
@@ -383,7 +387,7 @@ def test_in_shadow_it_learns_from_every_prompt_and_serves_nothing(ask: Ask) -> N
 
 def test_a_restart_keeps_what_was_learned(ask: Ask, tmp_path: Path) -> None:
     cache = learning(database=tmp_path / "cache.db")
-    teach(ask, cache)
+    teach(cache)
     labels = cache.stats()["decision"]["labels"]
     cache.close()
     cache = learning(database=tmp_path / "cache.db")
@@ -399,7 +403,7 @@ def test_a_restart_keeps_what_was_learned(ask: Ask, tmp_path: Path) -> None:
 
 def test_a_model_that_fails_leaves_nothing_to_compare(ask: Ask) -> None:
     cache = learning()
-    teach(ask, cache)
+    teach(cache)
     audit(cache, 1.0)
     question = next(unasked(cache.cache, kind="llm"))
 

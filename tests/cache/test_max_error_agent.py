@@ -6,6 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -38,11 +39,21 @@ def new_cache(**settings: Any) -> SemanticCache:
     return SemanticCache(**{**given, **settings})
 
 
-@pytest.fixture
-def taught() -> Iterator[SemanticCache]:
-    """A cache that has learned enough to serve, and audits all that it serves."""
-    cache = new_cache()
+@pytest.fixture(scope="module")
+def lessons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the database of a cache that has learned enough to serve; copy it before you open it."""
+    folder = tmp_path_factory.mktemp("lessons")
+    cache = new_cache(database=folder / "cache.db")
     teach(cache, stream(250))
+    cache.close()
+    return folder
+
+
+@pytest.fixture
+def taught(lessons: Path, tmp_path: Path) -> Iterator[SemanticCache]:
+    """A cache that has learned enough to serve, and audits all that it serves."""
+    cache = new_cache(database=copytree(lessons, tmp_path / "taught") / "cache.db")
+    teach(cache, [next(unasked(cache, "violin"))])  # the first question by which the embedder, and the record, is known
     audit(cache, 1.0)
     yield cache
     cache.close()
