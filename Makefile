@@ -32,8 +32,9 @@ $(VENV)/dev: $(VENV)/demo
 demo: $(VENV)/demo  ## an agent at work, bare and optimised: what it cost and whether the answers are the same
 	$(BIN)/tokopt demo $(ARGS)
 
+# A process for each core; `make test ARGS="-n 0"` has but one.
 test: $(VENV)/dev  ## every test
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n logical --dist worksteal $(ARGS)
 
 lint: $(VENV)/dev  ## ruff, format check
 	$(BIN)/ruff check .
