@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_core.language_models import BaseChatModel
+
 # The resource paths that Google, Vertex AI and Fireworks put in front of a model's name.
 _RESOURCE_PATH = re.compile(r"^(?:models/|(?:projects|publishers|accounts)/.*/models/)")
 
@@ -129,3 +131,10 @@ def _bare(name: str) -> str:
     if name.startswith("arn:"):
         return name.rsplit("/", 1)[-1]
     return _RESOURCE_PATH.sub("", name)
+
+
+def client_of(model: Any) -> Any:
+    """The provider's client; the models that this package puts around one have it as `inner`."""
+    while isinstance(inner := getattr(model, "inner", None), BaseChatModel):
+        model = inner
+    return model

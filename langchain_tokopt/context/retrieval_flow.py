@@ -20,6 +20,7 @@ from langchain_tokopt.context.retrieval import (
 )
 from langchain_tokopt.flow import Flow, Held
 from langchain_tokopt.strictness import needs_strict
+from langchain_tokopt.thoughts import binds_thoughts
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -93,13 +94,7 @@ def _without_tool(request: ModelRequest[Any], name: str) -> ModelRequest[Any]:
     Anthropic takes no calls in a history without any tools, and signed thoughts hold with the same tools only.
     """
     others = [tool for tool in request.tools if _name(tool) != name]
-    return request if not others or _thinks(request.messages) else request.override(tools=others)
-
-
-def _thinks(messages: Sequence[BaseMessage]) -> bool:
-    blocks = [block for message in messages if isinstance(message.content, list) for block in message.content]
-    signed = ("thinking", "redacted_thinking", "reasoning")
-    return any(isinstance(block, Mapping) and block.get("type") in signed for block in blocks)
+    return request if not others or binds_thoughts(request) else request.override(tools=others)
 
 
 def _name(tool: Any) -> str | None:

@@ -8,22 +8,20 @@ item `additional_tools`; LangChain's clients send either from a `SystemMessage`.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_tokopt.identity import model_identity
+from langchain_tokopt.identity import client_of, model_identity
 from langchain_tokopt.tools.schema import tool_name
 
 if TYPE_CHECKING:
-    from langchain.agents.middleware.types import ModelRequest
+    pass
 
 Form: TypeAlias = Literal["anthropic", "openai"]
 
@@ -33,10 +31,6 @@ _GOES_ON: Final = ("previous_response_id", "conversation")
 # Of a definition: a breakpoint would move with the thread and count to the few that a request may have, and a tool that
 # is told of is meant to be seen.
 _LEFT_OUT: Final = frozenset({"cache_control", "defer_loading"})
-# Claude from 5.1 on binds its thoughts to what came before them, and thinks unless it is told not to, if it can be.
-# https://platform.claude.com/docs/en/build-with-claude/preserved-thinking
-_CLAUDE_VERSION: Final = re.compile(r"claude-[a-z]+-(\d+)(?:[.-](\d{1,2}))?(?!\d)")
-_BINDS_SINCE: Final = (5, 1)
 # What Anthropic refuses at the top of a tool's schema; its client leaves such tools out when they are bound.
 _REFUSED: Final = frozenset({"oneOf", "anyOf", "allOf"})
 
@@ -51,7 +45,7 @@ def form_of(model: Any, settings: Mapping[str, Any] | None = None) -> Form | Non
     the provider itself: a gateway may have anything behind it. `settings` are those of the request (`model_settings`).
     """
     form = carried_form(model, settings)
-    client = _client(model)
+    client = client_of(model)
     if form is None or _host(client, form) != _OWN_HOSTS[form]:
         return None
     if (settings or {}).get("model") and model_identity(client, settings).name != model_identity(client).name:
@@ -66,7 +60,7 @@ def carried_form(model: Any, settings: Mapping[str, Any] | None = None) -> Form 
     gateways that are known to pass everything on. Of Anthropic's client the profile has to say
     `mid_conversation_system_messages` all the same: otherwise it moves the message to the front and drops the tools.
     """
-    client = _client(model)
+    client = client_of(model)
     classes = {(base.__module__.partition(".")[0], base.__name__) for base in type(client).__mro__}
     kind = getattr(client, "_llm_type", None)  # subclasses for other services (Bedrock ...) have one of their own
     if kind == "anthropic-chat" and ("langchain_anthropic", "ChatAnthropic") in classes:
@@ -78,35 +72,6 @@ def carried_form(model: Any, settings: Mapping[str, Any] | None = None) -> Form 
             return None
         return "openai" if client._use_responses_api(sent) else None  # noqa: SLF001 - the client's own decision
     return None
-
-
-def binds_thoughts(request: ModelRequest[Any]) -> bool:
-    """Whether the model's thoughts may be refused when the tools before them change: Claude's, when it thinks.
-
-    The signature of a thought covers, with newer models, all that came before it.
-    """
-    client = _client(request.model)
-    if getattr(client, "_llm_type", None) != "anthropic-chat":
-        return False
-    thinking = request.model_settings.get("thinking", getattr(client, "thinking", None))
-    if isinstance(thinking, Mapping) and thinking.get("type") != "disabled":
-        return True
-    version = _CLAUDE_VERSION.search(model_identity(client, request.model_settings).name or "")
-    if thinking is None and version is not None and (int(version[1]), int(version[2] or 0)) >= _BINDS_SINCE:
-        return True
-    return any(
-        isinstance(block, Mapping) and block.get("type") in ("thinking", "redacted_thinking")
-        for message in request.messages
-        if isinstance(message, AIMessage) and isinstance(message.content, list)
-        for block in message.content
-    )
-
-
-def _client(model: Any) -> Any:
-    """The provider's client; the models that this package puts around one have it as `inner`."""
-    while isinstance(inner := getattr(model, "inner", None), BaseChatModel):
-        model = inner
-    return model
 
 
 def _host(client: Any, form: Form) -> str | None:

@@ -9,7 +9,8 @@ from typing import Literal, TypeAlias
 from langchain_core.messages import ToolMessage
 
 from langchain_tokopt.errors import ConfigurationError
-from langchain_tokopt.tools.additions import Form, binds_thoughts, carried_form, form_of
+from langchain_tokopt.thoughts import binds_thoughts
+from langchain_tokopt.tools.additions import Form, carried_form, form_of
 from langchain_tokopt.tools.bill import Bill
 from langchain_tokopt.tools.worth import Way, Worth
 

@@ -8,7 +8,7 @@ import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import AIMessage, HumanMessage
 
-from langchain_tokopt.tools.additions import binds_thoughts
+from langchain_tokopt.thoughts import binds_thoughts
 from tests.fakes import ScriptedModel
 from tests.tools.toolbox import request
 
