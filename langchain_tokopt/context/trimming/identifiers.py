@@ -21,8 +21,8 @@ LONGEST: Final = 160
 def identifiers(text: str) -> Iterator[str]:
     """Each identifier of the text, in order and as often as it comes.
 
-    That is a word with an inner `_`, `.`, `/`, `:`, `@` or `\\`, one in camelCase or of letters and digits, or a number of
-    five digits or more. Common words, short numbers, dates and times are none.
+    That is a word with an inner `_`, `.`, `/`, `:`, `@` or `\\`, one in camelCase or of letters and digits, or a number
+    of five digits or more. Common words, short numbers, dates and times are none.
     """
     for match in _TOKEN.finditer(text):
         if is_identifier(match.group()):
