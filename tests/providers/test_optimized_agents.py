@@ -248,8 +248,10 @@ def wants_the_satellite(asked: Asked) -> Reply:
     return Reply(tool_calls=(ToolCall(name="search_tools", args={"query": "forecast satellite orbit"}),))
 
 
-@apis
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*(("openai", kind) for kind in RUNS), *((name, kind) for name in APIS[1:] for kind in ("invoke", "astream"))],
+)
 def test_model_asks_for_a_tool_that_was_not_bound(provider: ProviderServer, name: Provider, kind: Run) -> None:
     provider.policy = wants_the_satellite
     with optimizer(tools=ToolSelection(max_tools=5, mode="rebind")) as tokopt:
