@@ -1,6 +1,7 @@
 """What a long conversation leaves behind: closed blocks in short, and what a new question needs of them."""
 
 from langchain_tokopt.context.memory.blocks import BLOCK_TOKENS, KEEP_TOKENS, Block, Cut, Turn, cut
+from langchain_tokopt.context.memory.chat import ChatMemory
 from langchain_tokopt.context.memory.extract import RATIO, Digest, digests
 from langchain_tokopt.context.memory.extractive_model import ExtractiveSummarizer
 from langchain_tokopt.context.memory.query import Query, newest_question, query_of
@@ -13,6 +14,7 @@ __all__ = [
     "RATIO",
     "RECALL_TOKENS",
     "Block",
+    "ChatMemory",
     "Cut",
     "Digest",
     "ExtractiveSummarizer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,12 +62,12 @@ class Block:
         """Where the first message after it stands."""
         return self.turns[-1].end
 
-    @property
+    @cached_property
     def size(self) -> int:
         """About how many tokens its messages have."""
         return sum(turn.size for turn in self.turns)
 
-    @property
+    @cached_property
     def messages(self) -> tuple[BaseMessage, ...]:
         """Its messages, in order."""
         return tuple(message for turn in self.turns for message in turn.messages)
@@ -85,6 +86,11 @@ class Block:
     def original(self) -> str:
         """The text of the whole block."""
         return rendered(self.lines)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """A digest of `original`, 16 bytes, that no other text has."""
+        return hashlib.blake2b(self.original.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
     @cached_property
     def handle(self) -> str:
@@ -112,6 +118,7 @@ def cut(
     *,
     block_tokens: int = BLOCK_TOKENS,
     keep_tokens: int = KEEP_TOKENS,
+    known: Sequence[Block] = (),
     size: Size = text_size,
 ) -> Cut:
     """The thread's pinned head, its closed blocks, and where its recent part begins.
@@ -123,6 +130,7 @@ def cut(
         messages: The thread, or its beginning.
         block_tokens: The least that a block has.
         keep_tokens: The least that stays as it is at the end.
+        known: The first closed blocks of this thread, if they are known: what they hold is not read again.
         size: Says how many tokens a text has.
 
     Raises:
@@ -133,9 +141,9 @@ def cut(
     if keep_tokens < 0:
         raise ConfigurationError("keep_tokens", keep_tokens, "use 0 or more tokens")
     head = pinned(messages)
-    turns = list(turns_of(messages, head, size=size))
+    blocks = list(known)
+    turns = list(turns_of(messages, blocks[-1].end if blocks else head, size=size))
     after = sum(turn.size for turn in turns)
-    blocks: list[Block] = []
     open_turns: list[Turn] = []
     gathered = 0
     for turn in turns[:-1]:

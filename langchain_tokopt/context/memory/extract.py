@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage
@@ -22,7 +24,28 @@ _LONG: Final = 60  # tokens; what is longer has to be worth its place
 _LABEL: Final = 4  # tokens of a speaker's name and a line end
 _HEAD: Final = 160  # characters of a tool's result
 _ARGUMENTS: Final = 160
+_VALUE: Final = 60
+_READ: Final = 200  # identifiers
 _NAMED: Final = 12  # identifiers of a tool's result
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence of a block.
+
+    Attributes:
+        line: The place of its line in `block.lines`.
+        number: Its place in the line, from 0.
+        text: The sentence, with the space behind it; of a call or a result all that a digest would show.
+        words: Its terms.
+        size: About how many tokens it has.
+    """
+
+    line: int
+    number: int
+    text: str
+    words: frozenset[str]
+    size: int
 
 
 @dataclass(frozen=True)
@@ -32,14 +55,17 @@ class Digest:
     Attributes:
         block: The block.
         text: What is shown instead of it.
-        shown: Of which sentences of a line, by the line's place in `block.lines`, the text consists.
+        shown: Of which sentences of a line, by the line's place in `block.lines`, the text consists; of a tool's result
+            it has no more than the beginning.
         kind: Whether its sentences are the block's own, or a summary's.
+        sentences: All sentences of the block.
     """
 
     block: Block
     text: str
     shown: Mapping[int, frozenset[int]] = field(default_factory=dict)
     kind: Literal["digest", "summary"] = "digest"
+    sentences: tuple[Sentence, ...] = field(default=(), repr=False)
 
     def messages(self, *, retrievable: bool = True) -> list[BaseMessage]:
         """What the model is shown instead of the block: the digest, and the messages that no text can stand for.
@@ -52,23 +78,19 @@ class Digest:
         return [HumanMessage(text, additional_kwargs={MARK: self.kind}), *self.block.kept]
 
 
-@dataclass(frozen=True)
-class _Sentence:
-    line: int
-    number: int
-    text: str
-    words: frozenset[str]
-    size: int
-
-
 def digests(
-    blocks: Sequence[Block], *, ratio: float | Sequence[float] = RATIO, size: Size = text_size
+    blocks: Sequence[Block],
+    *,
+    ratio: float | Sequence[float] = RATIO,
+    known: Sequence[Digest] = (),
+    size: Size = text_size,
 ) -> Iterator[Digest]:
     """Each block in short. What a block's digest is depends on that block and on those before it.
 
     Args:
         blocks: The blocks of a thread, from its first on.
         ratio: Which part of a block's tokens its digest may have; a sequence has one for each block.
+        known: Digests of the first blocks, at any ratio. Only those of the blocks after them are made.
         size: Says how many tokens a text has.
 
     Raises:
@@ -79,36 +101,57 @@ def digests(
         if not 0 <= one <= 1:
             raise ConfigurationError("ratio", one, "use a share of the tokens between 0 and 1")
     frequencies = Frequencies()
-    for block, share in zip(blocks, ratios, strict=True):
-        found = list(_sentences(block, size))
+    for digest in known:
+        frequencies.add(sentence.words for sentence in digest.sentences)
+    for block, share in list(zip(blocks, ratios, strict=True))[len(known) :]:
+        found = tuple(_sentences(block, size))
         frequencies.add(sentence.words for sentence in found)
         yield _digest(block, found, frequencies, share)
 
 
-def _sentences(block: Block, size: Size) -> Iterator[_Sentence]:
+def _sentences(block: Block, size: Size) -> Iterator[Sentence]:
+    calls = {line.call_id: line.text for line in block.lines if line.kind == "call"}
+    answered = {line.call_id for line in block.lines if line.kind == "result"}
     for place, line in enumerate(block.lines):
-        texts = sentences(line.text) if line.kind == "said" else [tool_line(line)]
-        for number, text in enumerate(texts):
-            stripped = text.strip()
-            if stripped:
-                yield _Sentence(place, number, stripped, distinct_terms(stripped), size(stripped) + 1)
+        if line.kind == "call" and line.call_id in answered:
+            continue  # its result says it
+        whole = line.text if line.kind == "said" else tool_line(line, calls.get(line.call_id, ""))
+        # A line is measured as a whole, and each sentence has its share: it is cheaper, and adds up.
+        per_character = size(whole) / max(1, len(whole))
+        for number, text in enumerate(sentences(whole) if line.kind == "said" else [whole]):
+            if text.strip():
+                tokens = math.ceil(len(text) * per_character)
+                yield Sentence(place, number, text, distinct_terms(text), tokens)
 
 
-def tool_line(line: Line) -> str:
-    """A call as its most important arguments, a result as its beginning and the identifiers in it; one line."""
-    flat = " ".join(line.text.split())
+def tool_line(line: Line, arguments: str = "") -> str:
+    """A call as its arguments, a result as its beginning and the identifiers in it; one line."""
     if line.kind == "call":
-        return _clipped(flat, _ARGUMENTS)
+        return f"({_short_arguments(line.text)})"
+    flat = " ".join(line.text.split())
     head = _clipped(flat, _HEAD)
-    named = [name for name in identifiers(flat[len(head) - 1 :] if flat != head else "") if name not in head]
-    return f"{head} [{', '.join(named[:_NAMED])}]" if named else head
+    named = [name for name in identifiers(flat[len(head) - 1 :])[:_READ] if name not in head] if flat != head else []
+    more = f" [{', '.join(named[:_NAMED])}]" if named else ""
+    return f"({_short_arguments(arguments)}) -> {head}{more}"
+
+
+def _short_arguments(text: str) -> str:
+    """Arguments without their braces, each value that is long cut off."""
+    try:
+        read = json.loads(text)
+    except ValueError:
+        return _clipped(text, _ARGUMENTS)
+    if not isinstance(read, dict):
+        return _clipped(text, _ARGUMENTS)
+    parts = (f"{key}={_clipped(json.dumps(value, ensure_ascii=False), _VALUE)}" for key, value in read.items())
+    return _clipped(", ".join(parts), _ARGUMENTS)
 
 
 def _clipped(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _digest(block: Block, found: Sequence[_Sentence], frequencies: Frequencies, ratio: float) -> Digest:
+def _digest(block: Block, found: Sequence[Sentence], frequencies: Frequencies, ratio: float) -> Digest:
     left = round(ratio * block.size)
     shown: dict[int, set[int]] = {}
     units = list(_units(block, found, frequencies))
@@ -121,17 +164,18 @@ def _digest(block: Block, found: Sequence[_Sentence], frequencies: Frequencies, 
         for sentence in unit:
             shown.setdefault(sentence.line, set()).add(sentence.number)
     texts = {(sentence.line, sentence.number): sentence.text for sentence in found}
-    lines = [
-        Line(line.index, line.kind, line.speaker, " ".join(texts[place, n] for n in sorted(shown[place])), line.date)
-        for place, line in enumerate(block.lines)
-        if place in shown
-    ]
-    return Digest(block, rendered(lines), {place: frozenset(numbers) for place, numbers in shown.items()})
+    lines = []
+    for place, line in enumerate(block.lines):
+        if place in shown:
+            text = "".join(texts[place, number] for number in sorted(shown[place])).strip()
+            lines.append(replace(line, text=text, kind=line.kind if line.kind == "said" else "tool"))
+    kept = {place: frozenset(numbers) for place, numbers in shown.items()}
+    return Digest(block, rendered(lines), kept, sentences=tuple(found))
 
 
 def _units(
-    block: Block, found: Sequence[_Sentence], frequencies: Frequencies
-) -> Iterator[tuple[float, tuple[_Sentence, ...]]]:
+    block: Block, found: Sequence[Sentence], frequencies: Frequencies
+) -> Iterator[tuple[float, tuple[Sentence, ...]]]:
     """What is kept as a whole or not at all, with its worth: a sentence, or a question with its short answer."""
     at = 0
     while at < len(found):
@@ -140,7 +184,7 @@ def _units(
         following = found[at + 1] if at + 1 < len(found) else None
         if following is not None and _answers(block, sentence, following):
             both = sentence.words | following.words
-            joined = f"{sentence.text.rstrip(''.join(QUESTION_MARKS))} {following.text}"
+            joined = f"{sentence.text.rstrip().rstrip(''.join(QUESTION_MARKS))} {following.text}"
             yield max(worth, salience(joined, both, frequencies)), (sentence, following)
             at += 2
             continue
@@ -148,12 +192,12 @@ def _units(
         at += 1
 
 
-def _answers(block: Block, question: _Sentence, answer: _Sentence) -> bool:
+def _answers(block: Block, question: Sentence, answer: Sentence) -> bool:
     """Whether `answer` is the short answer of another speaker to a question."""
     asked, said = block.lines[question.line], block.lines[answer.line]
     return (
         asked.kind == said.kind == "said"
         and asked.speaker != said.speaker
-        and question.text.endswith(QUESTION_MARKS)
+        and question.text.rstrip().endswith(QUESTION_MARKS)
         and len(answer.words) <= _SHORT_ANSWER
     )

@@ -7,9 +7,8 @@ from typing import Final
 
 _PIECE: Final = re.compile(r"[^\s\"'`,;(){}\[\]<>|=*\u2018\u2019\u201c\u201d]+")
 _EDGES: Final = ".:!?-/\\_~#$€£%&+"
-_SIGNS: Final = frozenset("/_@\\")
-_CAMEL: Final = re.compile(r"[a-z][A-Z]")
-_DOTTED: Final = re.compile(r"\w\.[A-Za-z]{2}")
+# A number, a sign of paths and addresses, camelCase, a name with an ending, capitals.
+_IDENTIFIER: Final = re.compile(r"\d|[/_@\\]|[a-z][A-Z]|\w\.[A-Za-z]{2}|\b[A-Z]{3,}\b")
 _LONGEST: Final = 120
 
 
@@ -23,11 +22,6 @@ def identifiers(text: str) -> list[str]:
     return list(found)
 
 
-def is_identifier(word: str) -> bool:
-    """Whether a word is a number, a date, a path, an address, a name from code, or in capitals."""
-    return (
-        any(character.isdigit() for character in word)
-        or not _SIGNS.isdisjoint(word)
-        or bool(_CAMEL.search(word) or _DOTTED.search(word))
-        or (len(word) > 2 and word.isupper())
-    )
+def is_identifier(text: str) -> bool:
+    """Whether a number, a date, a path, an address, a name from code, or a word in capitals is in the text."""
+    return _IDENTIFIER.search(text) is not None

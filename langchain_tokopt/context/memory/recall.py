@@ -6,7 +6,6 @@ It stands after all that the provider has cached, and is gone in the next turn, 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -15,9 +14,9 @@ import numpy as np
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_tokopt.context.lossless.size import Size, text_size
-from langchain_tokopt.context.memory.extract import Digest
+from langchain_tokopt.context.memory.extract import Digest, Sentence
 from langchain_tokopt.context.memory.query import Query, newest_question
-from langchain_tokopt.context.memory.render import MARK, Line, rendered
+from langchain_tokopt.context.memory.render import MARK, ROLES, Line, rendered
 from langchain_tokopt.context.memory.salience import distinct_terms
 from langchain_tokopt.context.ranking import Passage, Ranking, best_within
 from langchain_tokopt.context.ranking.sentences import sentences
@@ -40,9 +39,10 @@ class _Piece:
 
     line: Line
     text: str
+    words: frozenset[str]
     size: int
     block: int
-    shown: bool
+    hidden: bool
 
 
 class Recollection:
@@ -57,13 +57,24 @@ class Recollection:
     def __init__(
         self, digests: Sequence[Digest], *, embeddings: MemoEmbeddings | None = None, size: Size = text_size
     ) -> None:
-        self._pieces = [piece for digest in digests for piece in _pieces(digest, size)]
-        self._terms = [distinct_terms(piece.text) for piece in self._pieces]
-        self._frequency = Counter(term for terms in self._terms for term in terms)
+        self._size = size
+        self._pieces: list[_Piece] = []
+        self._holders: dict[str, list[int]] = {}
+        self._speakers: set[str] = set()
+        self._ranking = Ranking([], embeddings=embeddings, labels="speakers")
+        self.extend(digests)
+
+    def extend(self, digests: Sequence[Digest]) -> None:
+        """Blocks that come after those which are known. Only the new ones are read."""
+        new = [piece for digest in digests for piece in _pieces(digest, self._size)]
+        for at, piece in enumerate(new, len(self._pieces)):
+            for word in piece.words:
+                self._holders.setdefault(word, []).append(at)
+        self._pieces += new
         # Who is spoken to is no topic.
-        self._speakers = distinct_terms(" ".join(sorted({piece.line.speaker for piece in self._pieces})))
-        passages = [Passage(piece.text, piece.block, piece.line.speaker) for piece in self._pieces]
-        self._ranking = Ranking(passages, embeddings=embeddings)
+        names = {piece.line.speaker for piece in new if piece.line.kind == "said"} - ROLES
+        self._speakers.update(*map(distinct_terms, names))
+        self._ranking.extend([Passage(piece.text, piece.block, piece.line.speaker) for piece in new])
 
     def recall(self, query: Query, tokens: int = RECALL_TOKENS) -> HumanMessage | None:
         """The passages that the query needs, at most `tokens` of them, in order; `None` when none is relevant enough.
@@ -78,9 +89,11 @@ class Recollection:
         scores = self._ranking.scores(query.text)
         usual, best = float(np.median(scores)), float(scores.max())
         enough = usual + _FLOOR * (best - usual)
-        hidden = [at for at, piece in enumerate(self._pieces) if not piece.shown and scores[at] >= enough > usual]
+        outstanding = np.flatnonzero((scores >= enough) & (scores > usual)).tolist()
+        hidden = [at for at in outstanding if self._pieces[at].hidden]
         sizes = [self._pieces[at].size for at in hidden]
-        kept = [self._pieces[hidden[at]] for at in best_within(scores[hidden], sizes, tokens)]
+        left = tokens - self._size(_HEADER)
+        kept = [self._pieces[hidden[at]] for at in best_within(scores[hidden], sizes, left)]
         if not kept:
             return None
         lines = [replace(piece.line, text=piece.text) for piece in kept]
@@ -88,12 +101,15 @@ class Recollection:
 
     def worth_asking(self, query: Query) -> bool:
         """Whether some passage shares words with the query that are rare, and not there anyway right before it."""
-        new = query.terms - query.near - self._speakers
         needed = _OPENS * self._idf(1)
-        weights = {term: self._idf(self._frequency[term]) for term in new if term in self._frequency}
-        if math.fsum(weights.values()) < needed:
-            return False
-        return any(math.fsum(weights[term] for term in terms & weights.keys()) >= needed for terms in self._terms)
+        # In the order of the words: a sum must not depend on that of a set.
+        new = sorted(word for word in query.terms - query.near - self._speakers if word in self._holders)
+        worth: dict[int, float] = {}
+        for word in new:
+            rarity = self._idf(len(self._holders[word]))
+            for at in self._holders[word]:
+                worth[at] = worth.get(at, 0.0) + rarity
+        return max(worth.values(), default=0.0) >= needed
 
     def _idf(self, frequency: int) -> float:
         return math.log(1 + (len(self._pieces) - frequency + 0.5) / (frequency + 0.5))
@@ -124,26 +140,39 @@ def place(messages: Sequence[BaseMessage], recalled: HumanMessage | None) -> lis
 
 
 def _pieces(digest: Digest, size: Size) -> Iterator[_Piece]:
+    number = digest.block.number
+    said: dict[int, list[Sentence]] = {}
+    for sentence in digest.sentences:
+        said.setdefault(sentence.line, []).append(sentence)
     for place_, line in enumerate(digest.block.lines):
-        shown = digest.shown.get(place_, frozenset())
-        for numbers, text in _passages(line.text, size):
-            tokens = size(text) + _LABEL
-            yield _Piece(line, text, tokens, digest.block.number, all(number in shown for number in numbers))
+        if line.kind == "said":
+            shown = digest.shown.get(place_, frozenset())
+            for run in _runs(said.get(place_, ())):
+                words = frozenset[str]().union(*(sentence.words for sentence in run))
+                tokens = sum(sentence.size for sentence in run) + _LABEL
+                hidden = any(sentence.number not in shown for sentence in run)
+                yield _Piece(line, "".join(sentence.text for sentence in run).strip(), words, tokens, number, hidden)
+        elif line.kind == "result":  # a digest has its beginning at most
+            per_character = size(line.text) / max(1, len(line.text))
+            found = [
+                Sentence(place_, at, text, frozenset(), math.ceil(len(text) * per_character))
+                for at, text in enumerate(sentences(line.text))
+            ]
+            for run in _runs(found):
+                text = "".join(sentence.text for sentence in run).strip()
+                tokens = sum(sentence.size for sentence in run) + _LABEL
+                yield _Piece(line, text, distinct_terms(text), tokens, number, hidden=True)
 
 
-def _passages(text: str, size: Size) -> Iterator[tuple[list[int], str]]:
-    """Runs of sentences that have about `_PASSAGE` tokens at most, each with the numbers of its sentences."""
-    numbers: list[int] = []
-    parts: list[str] = []
+def _runs(found: Sequence[Sentence]) -> Iterator[list[Sentence]]:
+    """Runs of sentences that follow each other and have about `_PASSAGE` tokens together."""
+    run: list[Sentence] = []
     total = 0
-    for number, sentence in enumerate(sentences(text)):
-        tokens = size(sentence)
-        if numbers and total + tokens > _PASSAGE:
-            yield numbers, "".join(parts).strip()
-            numbers, parts, total = [], [], 0
-        if sentence.strip():
-            numbers.append(number)
-            parts.append(sentence)
-            total += tokens
-    if numbers:
-        yield numbers, "".join(parts).strip()
+    for sentence in found:
+        if run and total + sentence.size > _PASSAGE:
+            yield run
+            run, total = [], 0
+        run.append(sentence)
+        total += sentence.size
+    if run:
+        yield run

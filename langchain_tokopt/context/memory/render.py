@@ -13,6 +13,8 @@ from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMe
 # What our own messages carry in `additional_kwargs`, which no provider is sent: "digest", "summary" or "recall".
 MARK: Final = "tokopt_memory"
 
+ROLES: Final = frozenset({"User", "Assistant", "System"})
+
 _DATE_KEYS: Final = ("timestamp", "created_at", "date")
 _ISO_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d(?=$|[T ])")
 _LONGEST_DATE: Final = 40
@@ -27,7 +29,7 @@ class Line:
 
     Attributes:
         index: Where the message stands in the thread.
-        kind: Something said, a tool call, or a tool's result.
+        kind: Something said, a tool call, a tool's result, or both of them in short.
         speaker: Who says it; for calls and results the tool's name.
         text: What is said, the call's arguments as JSON, or the result.
         date: The day, if the message carries one, else "".
@@ -35,7 +37,7 @@ class Line:
     """
 
     index: int
-    kind: Literal["said", "call", "result"]
+    kind: Literal["said", "call", "result", "tool"]
     speaker: str
     text: str
     date: str = ""
@@ -44,6 +46,8 @@ class Line:
     def __str__(self) -> str:
         if self.kind == "call":
             return f"[call] {self.speaker}({self.text})"
+        if self.kind == "tool":
+            return f"[tool] {self.speaker}{self.text}"
         label = f"[result] {self.speaker}" if self.kind == "result" else self.speaker
         return f"{label}: {self.text}"
 

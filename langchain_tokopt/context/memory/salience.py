@@ -18,7 +18,7 @@ _CUE: Final = 0.25
 _NAME: Final = 0.5
 _ASKS: Final = 0.5
 
-_WORD: Final = re.compile(r"[\w@/\\.\-]+")
+_WORD: Final = re.compile(r"[^\W\d_]+")
 _TIME: Final = frozenset(
     """
     monday tuesday wednesday thursday friday saturday sunday january february march april june july august september
@@ -69,8 +69,8 @@ def salience(sentence: str, words: frozenset[str], frequencies: Frequencies) -> 
     if sentence.rstrip().endswith(QUESTION_MARKS):
         return rarity * _ASKS
     pieces = _WORD.findall(sentence)
-    lowered = {piece.lower().strip(".") for piece in pieces}
-    more = _FACT * (any(is_identifier(piece.strip(".-/")) for piece in pieces) or not _TIME.isdisjoint(lowered))
+    lowered = {piece.lower() for piece in pieces}
+    more = _FACT * (is_identifier(sentence) or not _TIME.isdisjoint(lowered))
     more += _CUE * (not _CUES.isdisjoint(lowered))
     more += _NAME * any(piece[0].isupper() and len(piece) > 1 for piece in pieces[1:])
     return rarity * (1 + more)

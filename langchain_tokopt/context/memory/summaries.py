@@ -261,8 +261,7 @@ class SummaryStore:
     def _key(self, block: Block) -> bytes:
         """A name that no other block has: handles are short, and nobody may be shown a summary of what others said."""
         digest = hashlib.blake2b(self.name.encode("utf-8", "surrogatepass"), digest_size=16)
-        digest.update(b"\0")
-        digest.update(block.original.encode("utf-8", "surrogatepass"))
+        digest.update(b"\0" + block.digest)
         return digest.digest()
 
     def _gave_none(self, block: Block, why: str) -> None:
