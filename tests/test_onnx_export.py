@@ -164,13 +164,19 @@ def test_leftovers_are_swept_when_they_are_old(tiny: Path, tmp_path: Path) -> No
 
 def test_two_processes_that_export_at_once_do_no_harm(tiny: Path, tmp_path: Path) -> None:
     program = (
-        "import sys; from langchain_tokopt.onnx_export import export_model;"
+        "import sys, torch, sentence_transformers; from langchain_tokopt.onnx_export import export_model;"
+        "print('ready', flush=True); sys.stdin.readline();"
         "export_model(sys.argv[1], data_dir=sys.argv[2], again=True)"
     )
-    both = [
-        subprocess.Popen([sys.executable, "-W", "error", "-c", program, str(tiny), str(tmp_path)]) for _ in range(2)
-    ]
-    assert [each.wait(120) for each in both] == [0, 0]
+    command = [sys.executable, "-W", "error", "-c", program, str(tiny), str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        other.stdin.write("go\n")
+        other.stdin.flush()
+        export_model(str(tiny), data_dir=tmp_path, again=True)
+        assert other.wait(120) == 0
     folder = export_folder(tmp_path, tiny.name, weights_digest(tiny))
     assert names(folder) == whole(folder)
     assert OnnxEmbeddings(folder).verify().acceptable

@@ -443,7 +443,7 @@ def test_it_acts_on_structure_and_leaves_chance_alone() -> None:
     assert told.predictions_used / told.predictions > 0.2
     without = simulate("order2", 3_000, 1, None)[1]
     assert world.hits > without.hits
-    shuffled = simulate("shuffled", 3_000, 1, settings)[2].report()
+    shuffled = simulate("shuffled", 1_500, 1, settings)[2].report()
     assert (shuffled.precomputed, shuffled.spent_usd) == (0, 0)
     assert shuffled.predictions_used / shuffled.predictions < 0.1
     assert run.guessed["top1"] / run.followed > 0.4
