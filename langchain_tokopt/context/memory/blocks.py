@@ -142,8 +142,10 @@ def cut(
         raise ConfigurationError("keep_tokens", keep_tokens, "use 0 or more tokens")
     head = pinned(messages)
     blocks = list(known)
-    turns = list(turns_of(messages, blocks[-1].end if blocks else head, size=size))
-    after = sum(turn.size for turn in turns)
+    turns, after = _open_turns(messages, blocks, head, size)
+    while blocks and (after < keep_tokens or not turns or not _begins_turn(turns[0].messages[0])):
+        blocks.pop()  # it was closed in a longer thread, or in one that went on in another way
+        turns, after = _open_turns(messages, blocks, head, size)
     open_turns: list[Turn] = []
     gathered = 0
     for turn in turns[:-1]:
@@ -156,6 +158,14 @@ def cut(
             blocks.append(Block(len(blocks), tuple(open_turns)))
             open_turns, gathered = [], 0
     return Cut(head, tuple(blocks), blocks[-1].end if blocks else head)
+
+
+def _open_turns(
+    messages: Sequence[BaseMessage], blocks: Sequence[Block], head: int, size: Size
+) -> tuple[list[Turn], int]:
+    """The turns after these blocks, and how many tokens they have."""
+    turns = list(turns_of(messages, blocks[-1].end if blocks else head, size=size))
+    return turns, sum(turn.size for turn in turns)
 
 
 def pinned(messages: Sequence[BaseMessage]) -> int:

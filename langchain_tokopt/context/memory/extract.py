@@ -152,7 +152,7 @@ def _clipped(text: str, length: int) -> str:
 
 
 def _digest(block: Block, found: Sequence[Sentence], frequencies: Frequencies, ratio: float) -> Digest:
-    left = round(ratio * block.size)
+    left = ratio * block.size if ratio < 1 else math.inf
     shown: dict[int, set[int]] = {}
     units = list(_units(block, found, frequencies))
     for _, unit in sorted(units, key=lambda scored: -scored[0]):
