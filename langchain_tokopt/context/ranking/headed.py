@@ -79,7 +79,7 @@ class HeadedSignals:
             for other in self._naming(self._labels[at]):
                 naming[other] = max(naming[other], worth)
             for word in self._index.words[at]:
-                if word not in weights and not is_light(word):
+                if word not in weights and not is_light(word) and self._index.spread(word) > 1:
                     leads[word] = leads.get(word, 0.0) + worth
         hop = np.sqrt(bm25(self._index.frequencies(leads, families=False), self._lengths, leads))
         return np.asarray(

@@ -96,9 +96,8 @@ def base_form(word: str) -> str:
     word = _verb_stem(_singular(word))
     if word.endswith("ly") and len(word) > 5:
         word = word[:-2]
-    if word.endswith("e") and len(word) > 3:
-        word = word[:-1]
-    return word[:-1] + "y" if word.endswith("i") and len(word) > 3 else word
+        word = word[:-1] + "y" if word.endswith("i") else word
+    return word[:-1] if word.endswith("e") and len(word) > 3 else word
 
 
 def _singular(word: str) -> str:
@@ -110,6 +109,8 @@ def _singular(word: str) -> str:
 
 
 def _verb_stem(word: str) -> str:
+    if word.endswith("ied") and len(word) > 4:
+        return word[:-3] + "y"
     for ending in ("ing", "ed"):
         stem = word.removesuffix(ending)
         if stem != word and len(stem) >= 3 and any(letter in "aeiouy" for letter in stem):
