@@ -32,6 +32,26 @@ class NoChatModelError(TokOptError, TypeError):
     """`wrap` found no chat model in the Runnable that it was given."""
 
 
+class ContextTooLargeError(TokOptError, ValueError):
+    """What has to stay of a history does not fit into the tokens that it may have.
+
+    Attributes:
+        needed: The fewest tokens that what has to stay can have.
+        limit: The tokens that there are.
+        parts: The biggest parts of it and their tokens, biggest first.
+    """
+
+    def __init__(self, *, needed: int, limit: int, parts: tuple[tuple[str, int], ...]) -> None:
+        biggest = ", ".join(f"{name}: {tokens:,} tokens" for name, tokens in parts)
+        super().__init__(
+            f"max_tokens={limit!r} is too small: what has to stay has {needed:,} tokens ({biggest}); raise the limit, "
+            "make these parts shorter, or use a model with a larger context window"
+        )
+        self.needed = needed
+        self.limit = limit
+        self.parts = parts
+
+
 class BudgetExceededError(TokOptError):
     """A call would go over a limit. The only error of this package that may stop an agent.
 

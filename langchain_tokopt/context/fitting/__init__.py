@@ -1,0 +1,5 @@
+"""Views of a history that fit into a number of tokens."""
+
+from langchain_tokopt.context.fitting.fit import fit
+
+__all__ = ["fit"]

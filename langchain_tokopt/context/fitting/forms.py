@@ -1,0 +1,189 @@
+"""Shorter forms of a message: whole sentences of what was said, whole lines of what a tool gave, a line of names.
+
+Only texts change. Whatever else a message holds stays: ids, names, calls, status, artifact, usage, pictures, thoughts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+
+from langchain_tokopt.context.fitting.units import has_thoughts, is_system
+from langchain_tokopt.context.handles import handle
+from langchain_tokopt.context.lossless.size import text_size
+from langchain_tokopt.context.ranking import Passage, best_within, rank
+from langchain_tokopt.context.ranking.sentences import sentences
+from langchain_tokopt.context.trimming import Wanted, identifiers, trimmed
+from langchain_tokopt.context.trimming.relevance import relevance
+
+# What has fewer tokens is shown whole or not at all.
+SHORT: Final = 120
+# A line of names: so many tokens at most.
+LINE: Final = 90
+# Of the tokens of a shortened output the rest names what is left out.
+_BESIDE_NAMES: Final = 0.75
+_MARKS: Final = 30  # tokens
+MOST_LINES: Final = 20_000
+_GAP: Final = "[...] "
+_FIRST_LINE: Final = 120  # characters
+# Of a longer output the names are taken from its head and its tail.
+_NAMES_HEAD, _NAMES_TAIL = 48_000, 16_000
+
+
+def shorter(message: BaseMessage, tokens: int, query: str, call: str, tool: str | None) -> BaseMessage | None:
+    """The message with about `tokens` tokens of text; `None` when it has no form that is shorter.
+
+    Args:
+        message: Anything but a system message.
+        tokens: For the texts together.
+        query: What is asked: decides which sentences and lines stay.
+        call: The arguments of the call that a result answers.
+        tool: The tool that gives back what is left out; `None` where the model has none.
+    """
+    texts = dict(_texts(message))
+    sizes = {index: text_size(text) for index, text in texts.items()}
+    whole = sum(sizes.values())
+    if whole <= max(tokens, SHORT) or not _may_change(message):
+        return None
+    new: dict[int | None, str] = {}
+    for index, text in texts.items():
+        room = tokens * sizes[index] // whole
+        if isinstance(message, ToolMessage):
+            said = _lines(text, sizes[index], room, Wanted(call, query), tool)
+        else:
+            said = _sentences(text, room, query)
+        if said is not None:
+            new[index] = said
+    return with_texts(message, new) if new else None
+
+
+def line(message: BaseMessage, query: str) -> BaseMessage | None:
+    """The message in a line: a result as its size and the names in it, anything else as its best sentence."""
+    texts = dict(_texts(message))
+    whole = sum(text_size(text) for text in texts.values())
+    if whole <= SHORT or not _may_change(message):
+        return None
+    new: dict[int | None, str] = {}
+    for index, text in texts.items():
+        if len(text) < _FIRST_LINE:
+            continue
+        said = names_line(text) if isinstance(message, ToolMessage) else _sentences(text, LINE, query)
+        if said is not None and len(said) < len(text):
+            new[index] = said
+    return with_texts(message, new) if new else None
+
+
+def with_texts(message: BaseMessage, texts: Mapping[int | None, str]) -> BaseMessage:
+    """A copy of the message with other texts: by their index among the blocks, `None` for content that is one text."""
+    content: Any = message.content
+    if None in texts:
+        content = texts[None]
+    else:
+        content = [
+            block if index not in texts else texts[index] if isinstance(block, str) else {**block, "text": texts[index]}
+            for index, block in enumerate(content)
+        ]
+    return message.model_copy(update={"content": content})
+
+
+def names_line(text: str) -> str:
+    """What a tool gave in a line: how it begins, how long it is, and the names that come most often in it."""
+    first = next((one.strip() for one in text.split("\n", 50) if one.strip()), "")
+    head = f"{first}\n" if len(first) <= _FIRST_LINE else ""
+    count = text.count("\n") + 1
+    size = f"{count} lines" if count > 1 else f"{len(text)} characters"
+    named = _names(text, head)
+    return f"{head}[{size}: {named}]" if named else f"{head}[{size}]"
+
+
+def _names(text: str, shown: str) -> str:
+    """The names that come most often in a text and are not shown."""
+    part = text if len(text) <= _NAMES_HEAD + _NAMES_TAIL else f"{text[:_NAMES_HEAD]}\n{text[-_NAMES_TAIL:]}"
+    left = LINE * 3  # characters: names have about three a token
+    known = set(identifiers(shown))
+    named: list[str] = []
+    for name, _ in Counter(identifiers(part)).most_common():
+        if name not in known and len(name) < left:
+            named.append(name)
+            left -= len(name) + 1
+    return " ".join(named)
+
+
+def _lines(text: str, size: int, tokens: int, wanted: Wanted, tool: str | None) -> str | None:
+    """The lines that matter, within about so many tokens; `None` when all of them fit."""
+    if size <= tokens:
+        return None
+    shown = trimmed(text, round(tokens * _BESIDE_NAMES), wanted=wanted, tool=tool, size=size)
+    if shown is not None and shown.tokens <= tokens:
+        return shown.text
+    return _few_lines(text, size, tokens, wanted, tool)
+
+
+def _few_lines(text: str, size: int, tokens: int, wanted: Wanted, tool: str | None) -> str | None:
+    """The same without all the names of what is left out: for outputs of which little can be shown."""
+    lines = text.split("\n")
+    if len(lines) > MOST_LINES:
+        half = MOST_LINES // 2
+        lines = [*lines[:half], "\n".join(lines[half:-half]), *lines[-half:]]
+    per_character = size / len(text)
+    sizes = [round((len(one) + 1) * per_character) for one in lines]
+    kept = best_within(relevance(lines, wanted), sizes, tokens - LINE - _MARKS)
+    if not kept or len(kept) == len(lines):
+        return None
+    shown: list[str] = []
+    for before, at in zip([-1, *kept], kept, strict=False):
+        if at != before + 1:
+            shown.append("[...]")
+        shown.append(lines[at])
+    names = _names(text, "\n".join(shown))
+    whole = f'; {tool}("{handle(text)}") has all of it' if tool else ""
+    left_out = text.count("\n") + 1 - len(kept)
+    shown.append(f"[{left_out} lines left out{': ' if names else ''}{names}{whole}]")
+    return "\n".join(shown)
+
+
+def _texts(message: BaseMessage) -> list[tuple[int | None, str]]:
+    content: Any = message.content
+    if isinstance(content, str):
+        return [(None, content)]
+    return [
+        (index, text)
+        for index, block in enumerate(content)
+        if isinstance(
+            text := block if isinstance(block, str) else block.get("text") if block.get("type") == "text" else None, str
+        )
+    ]
+
+
+def _may_change(message: BaseMessage) -> bool:
+    """A thought belongs to the very text that follows it."""
+    return not is_system(message) and not (isinstance(message, AIMessage) and has_thoughts(message))
+
+
+def _sentences(text: str, tokens: int, query: str) -> str | None:
+    """The best sentences within so many tokens, in order; `None` when not one fits, or all do."""
+    found = sentences(text)
+    sizes = [text_size(one) for one in found]
+    scores = rank(query, [Passage(one, group="") for one in found])
+    kept = best_within(scores, sizes, tokens)
+    return None if not kept or len(kept) == len(found) else _joined(found, kept)
+
+
+def _joined(found: Sequence[str], kept: Sequence[int]) -> str:
+    shown: list[str] = []
+    last = -1
+    for at in kept:
+        if at != last + 1:
+            if shown and not shown[-1][-1:].isspace():
+                shown.append(" ")
+            shown.append(_GAP)
+        shown.append(found[at])
+        last = at
+    if last != len(found) - 1:
+        if not shown[-1][-1:].isspace():
+            shown.append(" ")
+        shown.append(_GAP.strip())
+    return "".join(shown)
