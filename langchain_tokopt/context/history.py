@@ -1,35 +1,32 @@
 """The history as the model is shown it: the same messages, with tool results that take fewer tokens.
 
-Every tool result is shortened once, when it comes in, looking only at itself and at what came before it. So the view is
-a pure function of the messages and the settings: any process gives the same bytes at any time, and appending a
-message never changes bytes that were sent before. The provider's prompt cache stays whole.
+Every tool result is shortened when it comes in, looking only at itself and at what came before it. Appending a message
+changes bytes that were sent before at few points only, where that pays with the provider's prompt cache counted (see
+`progress`). The view is a pure function of the messages and the policy: any process gives the same bytes at any time.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from langchain_tokopt.context.lossless.ingest import Ingest, ShownResult, ToolResult, replay, shorten
-from langchain_tokopt.context.lossless.repeats import ShownLines
+from langchain_tokopt.context.habits import Habits
+from langchain_tokopt.context.lossless.ingest import Ingest, ToolResult
+from langchain_tokopt.context.policy import Expected, Policy, Prices, Sizes
+from langchain_tokopt.context.retrieval import is_retrieved, retrieval_schema
+from langchain_tokopt.context.threads import Reading, Threads
 from langchain_tokopt.context.validate import only_results_changed, problem
 from langchain_tokopt.errors import ConfigurationError
-from langchain_tokopt.pricing import Pricing
+from langchain_tokopt.pricing import Pricing, Rates
 from langchain_tokopt.tokens import TokenCounter
-from langchain_tokopt.weighted_memo import WeightedMemo
 
 log = logging.getLogger("langchain_tokopt")
-
-# What is remembered between calls: characters of shortened results, and lines of histories that are still growing.
-REMEMBERED_CHARACTERS = 32_000_000
-REMEMBERED_LINES = 400_000
 
 
 @dataclass(frozen=True)
@@ -41,12 +38,14 @@ class View:
         changed: Indices of the messages that are shown shorter.
         saved: Estimated tokens that each kind of change saves: "json", "whitespace", "repeats".
         problem: Why the list was passed through untouched; `None` when it is valid.
+        reading: What is known of the thread; `None` where nothing is done.
     """
 
     messages: list[BaseMessage]
     changed: tuple[int, ...] = ()
     saved: Mapping[str, int] = field(default_factory=dict)
     problem: str | None = None
+    reading: Reading | None = None
 
 
 class HistoryCompression:
@@ -63,6 +62,13 @@ class HistoryCompression:
         whitespace: Leave out terminal codes, overwritten progress bars, spaces at line ends and blank lines.
         min_tokens: A change that saves fewer tokens is not made.
         never: Names of tools whose results are always shown as they are.
+        max_result_tokens: A new result with more tokens is shown in part: the lines that matter, and for the others
+            how many they are and the new names in them. `None`: new results are shown whole.
+        old_result_tokens: Results that the model has seen are shown in a part of at least so many tokens (or of a tenth
+            of what they had), but only where that pays, with what it costs at the provider's prompt cache. `None`:
+            never.
+        keep_steps: The results of so many of the newest steps stay as they are.
+        retrieve: Let the model get back what is shown in part, by a tool `retrieve_original`. `False`: it cannot.
         counter: Counts tokens for reports and prices. What a result looks like does not depend on it.
         pricing: Says what tokens cost.
         remember: Keep what was computed, within bounds, so that a growing history costs only what is new.
@@ -77,6 +83,10 @@ class HistoryCompression:
         whitespace: bool = True,
         min_tokens: int = 8,
         never: Collection[str] = (),
+        max_result_tokens: int | None = 1_000,
+        old_result_tokens: int | None = 80,
+        keep_steps: int = 2,
+        retrieve: bool = True,
         counter: TokenCounter | None = None,
         pricing: Pricing | None = None,
         remember: bool = True,
@@ -85,14 +95,18 @@ class HistoryCompression:
             raise ConfigurationError("min_tokens", min_tokens, "give a whole number of at least 1")
         if isinstance(never, str) or not all(isinstance(name, str) for name in never):
             raise ConfigurationError("never", never, 'give the tools\' names in a collection, such as {"retrieve"}')
-        self.settings = Ingest(dedupe=dedupe, json=json, whitespace=whitespace, min_tokens=min_tokens)
+        self._lossless = None
+        if lossless and (dedupe or json or whitespace):
+            self._lossless = Ingest(dedupe=dedupe, json=json, whitespace=whitespace, min_tokens=min_tokens)
         self.never = frozenset(never)
-        self.active = lossless and (dedupe or json or whitespace)
+        self.sizes = _sizes(max_result_tokens, old_result_tokens, keep_steps)
+        self.retrieve = retrieve
+        self.active = self._lossless is not None or self.sizes is not None
+        self._plain = self.policy(None, tool=None)
         self._counter = counter
         self._pricing = pricing
-        self._results: WeightedMemo[ShownResult] = WeightedMemo(weight_limit=REMEMBERED_CHARACTERS if remember else 0)
-        # By its last result, a history's lines. Whoever makes it longer takes them, and keeps them under the new key.
-        self._lines: WeightedMemo[ShownLines] = WeightedMemo(weight_limit=REMEMBERED_LINES if remember else 0)
+        self._threads = Threads(remember=remember)
+        self.habits = Habits()
         self._reported: set[str] = set()
         self._lock = threading.Lock()
 
@@ -116,19 +130,54 @@ class HistoryCompression:
             self._pricing = Pricing()
         return self._pricing
 
-    def view(self, messages: Sequence[BaseMessage], *, start: int = 0) -> list[BaseMessage]:
+    def view(
+        self, messages: Sequence[BaseMessage], *, start: int = 0, policy: Policy | None = None
+    ) -> list[BaseMessage]:
         """The messages as the model is shown them. The given list and its messages stay as they are.
 
-        Results before index `start` are shown as they are; a thread has to keep to one `start`. A list that no provider
-        would take (a call without its result, a result without its call, an id twice) is passed through untouched.
+        Results before index `start` are shown as they are; a thread has to keep to one `start`, and to one `policy`
+        (by default nothing is shown in part). A list that no provider would take (a call without its result, a result
+        without its call, an id twice) is passed through untouched.
         """
-        return self.examine(messages, start=start).messages
+        return self.examine(messages, start=start, policy=policy).messages
 
     def pre_model_hook(self, state: Mapping[str, Any]) -> dict[str, list[BaseMessage]]:
         """`{"llm_input_messages": ...}` for a state with `messages`: a hook for graphs that are not agents."""
         return {"llm_input_messages": self.view(state["messages"])}
 
-    def examine(self, messages: Sequence[BaseMessage], *, start: int = 0) -> View:
+    def policy(
+        self,
+        rates: Rates | None,
+        *,
+        tool: str | None,
+        expected: Expected | None = None,
+        tool_tokens: int = 0,
+        head_tokens: int = 0,
+    ) -> Policy:
+        """What decides how a thread is shown to a model with these rates.
+
+        Args:
+            rates: As they hold for the request; `None` for those of an unknown model.
+            tool: The name of the tool that gives back what is shown in part; `None`: there is none.
+            expected: What earlier threads of the agent were like.
+            tool_tokens: What binding the tool costs on each call.
+            head_tokens: What comes before the messages: tools and system message.
+        """
+        return Policy(
+            lossless=self._lossless,
+            sizes=self.sizes if tool is not None or not self.retrieve else None,
+            prices=Prices.of(rates),
+            expected=expected or Expected(),
+            tool=tool,
+            tool_tokens=tool_tokens,
+            head_tokens=head_tokens,
+        )
+
+    def tool_tokens(self, name: str) -> int:
+        """What binding the tool that gives back originals costs on each call."""
+        return self.counter.tool(retrieval_schema(name))
+
+    def examine(self, messages: Sequence[BaseMessage], *, start: int = 0, policy: Policy | None = None) -> View:
         """The view, with what was changed in it and what that saves."""
         given = list(messages)
         if not self.active or not any(isinstance(message, ToolMessage) for message in given):
@@ -136,17 +185,17 @@ class HistoryCompression:
         wrong = problem(given)
         if wrong is not None:
             return self._untouched(given, wrong)
-        results = list(self._tool_results(given, start))
-        view, changed, saved = list(given), [], Counter[str]()
-        for (index, result), shown in zip(results, self._shown([result for _, result in results]), strict=True):
-            if shown.texts:
-                view[index] = result.message.model_copy(update={"content": shown.content(result.message)})
-                changed.append(index)
-            for change, tokens in shown.saved:
-                saved[change] += tokens
+        results = dict(self._tool_results(given, start))
+        reading = self._threads.read(given, [results.get(index) for index in range(len(given))], policy or self._plain)
+        view, saved = list(given), Counter[str]()
+        for index, shown in reading.shown:
+            # The given message and not the one that was read: they differ in what is no text.
+            message = cast("ToolMessage", given[index])
+            view[index] = message.model_copy(update={"content": shown.content(message)})
+            saved.update(dict(shown.saved))
         if not only_results_changed(given, view):
             return self._untouched(given, "the edit would have touched more than the text of tool results")
-        return View(view, tuple(changed), dict(saved))
+        return View(view, tuple(index for index, _ in reading.shown), dict(saved), reading=reading)
 
     def _untouched(self, messages: list[BaseMessage], wrong: str) -> View:
         with self._lock:
@@ -165,43 +214,19 @@ class HistoryCompression:
             elif isinstance(message, ToolMessage):
                 number += 1
                 name = message.name or names.get(message.tool_call_id)
-                verbatim = index < start or message.status == "error" or name in self.never
+                verbatim = index < start or message.status == "error" or name in self.never or is_retrieved(message)
                 yield index, ToolResult(message, number, name, verbatim)
 
-    def _shown(self, results: list[ToolResult]) -> list[ShownResult]:
-        """Each result as it is shown; computed from the first one on that is not remembered."""
-        keys = list(_chain(results))
-        shown: list[ShownResult] = []
-        for key in keys:
-            known = self._results.get(key)
-            if known is None:
-                break
-            shown.append(known)
-        done = len(shown)
-        if done == len(results):
-            return shown
-        lines = ShownLines()
-        if done and self.settings.dedupe:
-            lines = self._lines.take(keys[done - 1]) or replay(zip(results[:done], shown, strict=True))
-        for key, result in zip(keys[done:], results[done:], strict=True):
-            shown.append(shorten(result, lines, self.settings))
-            self._results.put(key, shown[-1], 200 + sum(len(text) for _, text in shown[-1].texts))
-        self._lines.put(keys[-1], lines, 100 + lines.lines)
-        return shown
 
-
-def _chain(results: list[ToolResult]) -> Iterator[bytes]:
-    """For each result a digest of it and of all before it: of everything that decides how it is shown."""
-    link = b""
-    for result in results:
-        digest = hashlib.blake2b(link, digest_size=16)
-        digest.update(f"{int(result.verbatim)}{result.name}".encode("utf-8", "surrogatepass"))
-        for index, _, text in result.texts():
-            data = text.encode("utf-8", "surrogatepass")
-            digest.update(f"|{index}:{len(data)}|".encode())
-            digest.update(data)
-        link = digest.digest()
-        yield link
+def _sizes(new: int | None, old: int | None, keep_steps: int) -> Sizes | None:
+    for argument, value in (("max_result_tokens", new), ("old_result_tokens", old)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 20):
+            raise ConfigurationError(argument, value, "give a whole number of at least 20, or None")
+    if isinstance(keep_steps, bool) or not isinstance(keep_steps, int) or keep_steps < 1:
+        raise ConfigurationError("keep_steps", keep_steps, "give a whole number of at least 1")
+    if new is None and old is None:
+        return None
+    return Sizes(new, old if old is not None else 0, keep_steps=keep_steps, rewrite=old is not None)
 
 
 def compress_messages(

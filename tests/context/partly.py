@@ -23,20 +23,24 @@ from langchain_tokopt.tokens import TokenCounter
 class Partly(FlowMiddleware):
     """Shows the first line of each tool result that has several, and the id of the whole.
 
-    `keeps` is whether what the model asks for becomes part of the thread.
+    `keeps` is whether what the model asks for becomes part of the thread, `always` whether it has the tool from the
+    beginning.
     """
 
     part: ClassVar[str] = "history"
 
-    def __init__(self, *, keeps: bool = True, pricing: Pricing | None = None, **more: Any) -> None:
+    def __init__(
+        self, *, keeps: bool = True, always: bool = False, pricing: Pricing | None = None, **more: Any
+    ) -> None:
         super().__init__(**more)
         self.keeps = keeps
+        self.always = always
         self.pricing = pricing or Pricing()
 
     def flow(self, request: ModelRequest[Any]) -> Flow:
         request = restored(request)
         name = name_beside(request.tools)
-        if partly(request.messages, name) == request.messages:
+        if not self.always and partly(request.messages, name) == request.messages:
             return (yield request)
         originals = Originals(request.state.get("messages") or request.messages)
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage, ToolMessage, message_to_dict
 
-from langchain_tokopt.context import HistoryCompression, compress_messages, history
-from langchain_tokopt.context.lossless.ingest import ShownResult, ToolResult, shorten
+from langchain_tokopt.context import HistoryCompression, compress_messages, history, progress, threads
+from langchain_tokopt.context.lossless.ingest import ShownResult, ToolResult
+from langchain_tokopt.context.showing import show
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.pricing import Pricing
 from langchain_tokopt.tokens import TokenCounter
@@ -252,10 +253,9 @@ def test_a_growing_history_costs_only_what_is_new(monkeypatch: pytest.MonkeyPatc
 
     def counted(result: ToolResult, *rest: Any) -> ShownResult:
         computed.append(result.number)
-        return shorten(result, *rest)
+        return show(result, *rest)
 
-    monkeypatch.setattr(history, "shorten", counted)
-    monkeypatch.setattr(history, "replay", None)
+    monkeypatch.setattr(progress, "show", counted)
     compression = HistoryCompression()
     contents = [FILE, FILE + "\nmore", FILE, "other", FILE + "\nmore"]
     for end in range(1, 6):
@@ -277,15 +277,13 @@ def test_a_history_that_goes_on_in_two_ways_is_right_in_both() -> None:
 def test_what_is_remembered_is_bounded_and_what_was_forgotten_is_computed_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(history, "REMEMBERED_CHARACTERS", 3_000)
-    monkeypatch.setattr(history, "REMEMBERED_LINES", 300)
+    monkeypatch.setattr(threads, "REMEMBERED_LINES", 1_000)
     compression = HistoryCompression()
     for turn in range(30):
         messages = thread(*[f"{n % 3} begins\n{FILE}" for n in range(turn)])
         assert compression.view(messages) == compress_messages(messages)
-        assert compression._lines.weight <= 300
-        assert compression._results.weight <= 3_000
-    assert 0 < len(compression._results) < 15
+        assert compression._threads._read.weight <= 1_000
+    assert 0 < len(compression._threads._read) < 15
 
 
 def test_threads_may_share_one_object() -> None:

@@ -52,6 +52,7 @@ def asks(*paths: str, first: int = 0) -> AIMessage:
 
 def history(rates: Rates | None = UNCACHED, **options: Any) -> HistoryCompression:
     overrides = {"scripted": rates} if rates else {}
+    options = {"max_result_tokens": None, "old_result_tokens": None, **options}  # without loss, but where it is said
     return HistoryCompression(**options).attach(counter=TokenCounter(), pricing=Pricing(overrides=overrides))
 
 

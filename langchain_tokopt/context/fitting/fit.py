@@ -21,8 +21,9 @@ KEEP_LAST: Final = 4
 RECENT_SHARE: Final = 0.5
 # Of the tokens of an older message so much is shown in its short form: of the newest third, the middle, the oldest.
 RATIOS: Final = (0.5, 0.3, 0.15)
-# Up to which share of the room lines, short forms and whole messages are given out.
-SHARES: Final = (0.4, 0.8, 1.0)
+# Up to which share of the room lines are given out, then short forms; whole messages get the rest.
+SHARES: Final = (0.4, 0.8)
+LEAST: Final = 8  # tokens: nothing has fewer
 # A text that was cut to so many tokens may have some more.
 _PARTS: Final = (1.0, 0.9, 0.75, 0.5)
 _NAMED_PARTS: Final = 3
@@ -119,6 +120,7 @@ class _Fitting:
         self._scores = [max(scores[unit.start : unit.end]) for unit in self._units]
         self._calls = _calls(messages)
         self._shown: dict[int, _Form] = {}
+        self._forms: dict[tuple[int, float], _Form] = {}
         self._used = 0
 
     def view(self, keep_last: int) -> list[BaseMessage]:
@@ -179,15 +181,16 @@ class _Fitting:
         room = self._limit - self._used
         bounds = [self._used + round(share * room) for share in SHARES]
         for at in order:
-            self._upgrade(at, self._line(at), bounds[0])
+            if self._used + LEAST <= bounds[0]:
+                self._upgrade(at, self._line(at), bounds[0])
         for at in order:
-            self._upgrade(at, self._short(at, ratios[at]), bounds[1])
+            if self._used + LEAST <= bounds[1]:
+                self._upgrade(at, self._short(at, ratios[at]), bounds[1])
         for at in order:
-            if not self._upgrade(at, self._whole(at), bounds[2]):
-                if at not in self._shown:
-                    self._upgrade(at, self._short(at, ratios[at]), bounds[2])
-                if at not in self._shown:
-                    self._upgrade(at, self._line(at), bounds[2])
+            if self._used + LEAST <= self._limit and not self._upgrade(at, self._whole(at), self._limit):
+                for form in (self._short(at, ratios[at]), self._line(at)) if at not in self._shown else ():
+                    if self._upgrade(at, form, self._limit):
+                        break
 
     def _fill_unit(self, at: int, bound: int) -> None:
         """Shows as much as possible of a unit whose whole does not fit."""
@@ -224,9 +227,16 @@ class _Fitting:
         )
 
     def _line(self, at: int) -> _Form:
-        return self._form(at, lambda index: line(self._messages[index], self._query))
+        if (at, 0.0) not in self._forms:
+            self._forms[at, 0.0] = self._form(at, lambda index: line(self._messages[index], self._query))
+        return self._forms[at, 0.0]
 
     def _short(self, at: int, ratio: float) -> _Form:
+        if (at, ratio) not in self._forms:
+            self._forms[at, ratio] = self._shortened(at, ratio)
+        return self._forms[at, ratio]
+
+    def _shortened(self, at: int, ratio: float) -> _Form:
         pinned = self._units[at].pinned is not None
 
         def short(index: int) -> BaseMessage | None:

@@ -1,8 +1,8 @@
-"""One tool result as it is shown, given what was shown before it."""
+"""A tool result without loss: its texts, how they are shown, and how one text is made shorter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,10 +50,22 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class ShownResult:
-    """The texts of a tool result that are shown shorter, by block, and the estimated tokens saved by each change."""
+    """How a tool result is shown.
+
+    Attributes:
+        texts: The texts that are shown shorter, by block.
+        saved: The estimated tokens that each change saves.
+        parts: The handles of the texts that are shown in part.
+    """
 
     texts: tuple[tuple[int | None, str], ...] = ()
     saved: tuple[tuple[str, int], ...] = ()
+    parts: tuple[str, ...] = ()
+
+    def shown_texts(self, result: ToolResult) -> Iterator[str]:
+        """Each text of the result as it is shown."""
+        short = dict(self.texts)
+        return (short.get(index, text) for index, _, text in result.texts())
 
     def content(self, message: ToolMessage) -> str | list[Any]:
         """The message's content with these texts in their places."""
@@ -66,32 +78,11 @@ class ShownResult:
         return new
 
 
-def shorten(result: ToolResult, shown: ShownLines, settings: Ingest) -> ShownResult:
-    """The result in fewer tokens. Its lines are taken in by `shown` as they will be shown."""
-    texts: list[tuple[int | None, str]] = []
-    saved: list[tuple[str, int]] = []
-    for index, place, text in result.texts():
-        if not result.verbatim:
-            short = _shorten_text(text, place, shown, settings, saved)
-            if short != text:
-                texts.append((index, short))
-        elif settings.dedupe:
-            shown.add(text, place)
-    return ShownResult(tuple(texts), tuple(saved))
+def shorten_text(text: str, place: Place, shown: ShownLines, settings: Ingest, saved: list[tuple[str, int]]) -> str:
+    """The text in fewer tokens; what each change saved is added to `saved`.
 
-
-def replay(results: Iterable[tuple[ToolResult, ShownResult]]) -> ShownLines:
-    """The lines that are shown after these results."""
-    lines = ShownLines()
-    for result, shown in results:
-        short = dict(shown.texts)
-        for index, place, text in result.texts():
-            lines.add(short.get(index, text), place)
-    return lines
-
-
-def _shorten_text(text: str, place: Place, shown: ShownLines, settings: Ingest, saved: list[tuple[str, int]]) -> str:
-    """The text in fewer tokens; what each change saved is added to `saved`."""
+    Its lines are taken in by `shown` as they will be shown.
+    """
     sizes: dict[str, int] = {}
 
     def size(measured: str) -> int:

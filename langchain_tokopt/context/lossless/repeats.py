@@ -57,15 +57,30 @@ class ShownLines:
         self._anchors: dict[Anchor, list[tuple[_Text, int]]] = {}
         self._whole: dict[str, Place] = {}
         self.lines = 0
+        self._added: list[Anchor] = []
+        self._wholes: list[str] = []
 
-    def add(self, text: str, place: Place) -> None:
-        """Take in a text as it is shown at `place`."""
+    def mark(self) -> tuple[int, int, int]:
+        """Where the index is now, for `undo`."""
+        return len(self._added), len(self._wholes), self.lines
+
+    def undo(self, mark: tuple[int, int, int]) -> None:
+        """Forget what was taken in since the mark."""
+        anchors, wholes, self.lines = mark
+        while len(self._added) > anchors:
+            anchor = self._added.pop()
+            self._anchors[anchor].pop()
+        while len(self._wholes) > wholes:
+            del self._whole[self._wholes.pop()]
+
+    def add(self, text: str, place: Place, *, whole: str | None = None) -> None:
+        """Take in a text as it is shown at `place`; `whole` is what it is shown for, where that is another text."""
         shown = _Text(place)
         odd = has_reference(text)
         for line in text.split("\n", INDEXED_LINES)[:INDEXED_LINES]:
             self._add_line(shown, None if odd and has_reference(line) else line)
         if not odd:
-            self._add_whole(text, place)
+            self._add_whole(text if whole is None else whole, place)
 
     def shorten(self, text: str, place: Place, size: Size, min_tokens: int) -> str:
         """The text with references for what is shown already; it is taken in as it will be shown at `place`.
@@ -159,10 +174,12 @@ class ShownLines:
         places = self._anchors.setdefault(anchor, [])
         if len(places) < PLACES:
             places.append((text, position))
+            self._added.append(anchor)
 
     def _add_whole(self, text: str, place: Place) -> None:
-        if len(text) >= MIN_RUN_CHARACTERS:
-            self._whole.setdefault(text, place)
+        if len(text) >= MIN_RUN_CHARACTERS and text not in self._whole:
+            self._whole[text] = place
+            self._wholes.append(text)
 
 
 def _characters(lines: list[str], start: int, end: int) -> int:

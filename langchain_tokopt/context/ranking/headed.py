@@ -27,6 +27,9 @@ class HeadedSignals:
     The index holds each sentence together with its heading.
     """
 
+    # What vectors weigh beside the words: a passage's own, and those around it.
+    MEANING = (0.3, 0.0)
+
     def __init__(self, index: WordIndex, passages: Sequence[Passage], places: Places) -> None:
         self._index = index
         self._lengths = index.lengths

@@ -15,7 +15,7 @@ class Passage:
         group: What it stands together with: a session, a turn, a paragraph. Passages that follow each other and have
             the same group are neighbours.
         label: Who says it, or what it is headed with.
-        id: Id of the message. Vectors are kept by it, so the text under an id must not change.
+        id: Id of the message that it is from, for whoever reads the scores.
     """
 
     text: str

@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from langchain_tokopt.context.ranking.headed import HeadedSignals
 from langchain_tokopt.context.ranking.index import WordIndex
 from langchain_tokopt.context.ranking.passages import Passage
-from langchain_tokopt.context.ranking.turns import TurnSignals
+from langchain_tokopt.context.ranking.similarity import Similarity
+from langchain_tokopt.context.ranking.turns import TurnSignals, standard
 from langchain_tokopt.context.ranking.windows import Places
 from langchain_tokopt.context.ranking.words import question_words
 from langchain_tokopt.embeddings import MemoEmbeddings
 
 # Of a question that is itself a long text the words that tell most: more cost time and tell nothing new.
 _MOST_WORDS = 48
+# Vectors of so many passages around a passage say something of it, too.
+_AROUND = 2
 # Some documents have the same title; speakers come back again and again.
 _STRETCHES = 1.5
 
@@ -48,6 +51,9 @@ class Ranking:
         labels: Labels | None = None,
     ) -> None:
         self._passages: list[Passage] = []
+        self._texts: list[str] = []
+        self._places = Places.of([])
+        self._similarity = None if embeddings is None else Similarity(embeddings)
         self._embeddings = embeddings
         self._labels = labels
         self._headed = False
@@ -61,20 +67,30 @@ class Ranking:
         self._signals = None
         headed = self._labels == "headings" or (self._labels is None and _are_headings(self._passages))
         if headed != self._headed:
-            self._headed, self._index = headed, WordIndex()
+            self._headed, self._index, self._texts = headed, WordIndex(), []
+            self._similarity = None if self._embeddings is None else Similarity(self._embeddings)
         for passage in self._passages[len(self._index) :]:
-            self._index.add(f"{passage.label}\n{passage.text}" if headed else passage.text)
+            self._texts.append(f"{passage.label}\n{passage.text}" if headed else passage.text)
+            self._index.add(self._texts[-1])
 
     def scores(self, query: str) -> NDArray[np.float32]:
         """One score per passage, float32 `[n]`, higher is better."""
         if not self._passages:
             return np.zeros(0, dtype=np.float32)
         if self._signals is None:
-            places = Places.of([passage.group for passage in self._passages])
+            self._places = Places.of([passage.group for passage in self._passages])
             kind = HeadedSignals if self._headed else TurnSignals
-            self._signals = kind(self._index, self._passages, places)
+            self._signals = kind(self._index, self._passages, self._places)
         weights = self._telling(question_words(query, names=self._signals.names))
-        return self._signals.scores(query, weights).astype(np.float32)
+        return np.asarray(self._signals.scores(query, weights) + self._meaning(query), dtype=np.float32)
+
+    def _meaning(self, query: str) -> NDArray[np.float64] | float:
+        """What vectors say, of the passages and of what stands near them; 0 without vectors."""
+        near = None if self._similarity is None else self._similarity.cosine(query, self._texts)
+        if near is None:
+            return 0.0
+        own, around = HeadedSignals.MEANING if self._headed else TurnSignals.MEANING
+        return own * standard(near) + around * standard(self._places.fading(near, _AROUND))
 
     def _telling(self, weights: Mapping[str, float]) -> dict[str, float]:
         if len(weights) <= _MOST_WORDS:

@@ -29,6 +29,9 @@ _USERS = frozenset(("user", "human"))
 class TurnSignals:
     """What is known of turns, and which of them a question needs."""
 
+    # What vectors weigh beside the words: a passage's own, and those around it.
+    MEANING = (0.6, 0.6)
+
     def __init__(self, index: WordIndex, passages: Sequence[Passage], places: Places) -> None:
         self._index = index
         self._passages = passages

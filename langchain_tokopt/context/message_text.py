@@ -1,0 +1,26 @@
+"""What a message says, as text: its own words, and the calls that it makes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage
+
+
+def message_text(message: BaseMessage) -> str:
+    """The text of the message, and of its tool calls: name and arguments."""
+    text = str(message.text)
+    if not isinstance(message, AIMessage) or not (message.tool_calls or message.invalid_tool_calls):
+        return text
+    calls = [f"{call['name']} {_dumped(call['args'])}" for call in message.tool_calls]
+    calls += [f"{call['name']} {call['args']}" for call in message.invalid_tool_calls]
+    return "\n".join([text, *calls])
+
+
+def _dumped(arguments: Any) -> str:
+    try:
+        # Line breaks in an argument stay line breaks: names are read from it.
+        return json.dumps(arguments, ensure_ascii=False, default=str).replace("\\n", "\n")
+    except (TypeError, ValueError):
+        return str(arguments)

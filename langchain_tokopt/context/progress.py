@@ -1,0 +1,278 @@
+"""A thread as it is read from its beginning: what is shown of each message, and where what was sent is rewritten.
+
+Messages are read one by one. A new tool result is shown without loss, and in part where it is large; that never changes
+what was sent before. Before each model call it is asked whether showing *seen* results in a smaller part pays: that
+makes the prompt shorter for all calls to come, and costs that what follows the first change is written to the
+provider's cache again. All of it follows from the messages and the policy, so any process comes to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+
+from langchain_tokopt.context.lossless.ingest import Ingest, ShownResult, ToolResult
+from langchain_tokopt.context.lossless.repeats import ShownLines
+from langchain_tokopt.context.lossless.size import text_size
+from langchain_tokopt.context.message_text import message_text
+from langchain_tokopt.context.policy import Policy, Sizes
+from langchain_tokopt.context.showing import Room, replay, show, take_in
+from langchain_tokopt.context.trimming import Wanted, identifiers
+
+# What a message has beside its text: roles and separators.
+MESSAGE_TOKENS: Final = 4
+# A rewrite must remove so many tokens, and be worth this many times what it costs: what is expected may not come.
+LEAST_REMOVED: Final = 600
+MARGIN: Final = 1.3
+# A result that would lose fewer tokens stays as it is.
+LEAST_LOST: Final = 40
+
+
+@dataclass(slots=True)
+class Item:
+    """A tool result of the thread: where it is, how it is shown and in how many tokens.
+
+    `step` is the model call that asked for it. `old`: how it is shown once it is rewritten, with its tokens.
+    """
+
+    index: int
+    step: int
+    result: ToolResult
+    wanted: Wanted
+    shown: ShownResult
+    tokens: int
+    rewritten: bool = False
+    old: tuple[ShownResult, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """A point at which what was sent before is sent in another form.
+
+    Attributes:
+        call: The number of messages that the call was sent which changed it.
+        first: The index of the first message that changed.
+        removed: About how many tokens that removed.
+    """
+
+    call: int
+    first: int
+    removed: int
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a thread has been read, and how it is shown.
+
+    Attributes:
+        policy: What decides beside the messages.
+        tokens: Of each message as it is shown.
+        items: The tool results.
+        lines: Where each of their lines is shown.
+        names: The identifiers that are shown; `said` those outside of tool results.
+        rewrites: Where what was sent has been changed.
+        answers: The indices of the model's answers: each ended a call.
+        bound: Whether the tool that gives back originals is bound from here on.
+        trimmable: The tokens that results would lose if they were always shown in part.
+        called_at: The messages that the last call was made with; `touched`, whether that call changed anything.
+        task: The newest user message; `call_text` the newest answer of the model.
+    """
+
+    policy: Policy
+    tokens: list[int] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    lines: ShownLines = field(default_factory=ShownLines)
+    names: set[str] = field(default_factory=set)
+    said: set[str] = field(default_factory=set)
+    rewrites: list[Rewrite] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
+    calls: int = 0
+    bound: bool = False
+    trimmable: int = 0
+    called_at: int = -1
+    touched: bool = False
+    task: str = ""
+    call_text: str = ""
+
+    def __post_init__(self) -> None:
+        self.bound = self.policy.tool is None or self.policy.expected.trims
+
+    def goes_on_with(self, message: BaseMessage) -> bool:
+        """Whether the message can be read next: a call that changed the view has to have been answered."""
+        return not self.touched or self.called_at != self.count or isinstance(message, AIMessage)
+
+    @property
+    def count(self) -> int:
+        """How many messages have been read."""
+        return len(self.tokens)
+
+    def read(self, message: BaseMessage, result: ToolResult | None) -> None:
+        """Take in the next message of the thread; `result` is it where it is a tool's."""
+        if isinstance(message, AIMessage):
+            self.call()
+            self.calls += 1
+            self.answers.append(self.count)
+        if result is not None:
+            self._read_result(result)
+            return
+        text = message_text(message)
+        self.tokens.append(text_size(text) + MESSAGE_TOKENS)
+        if isinstance(message, HumanMessage):
+            self.task = text
+        elif isinstance(message, AIMessage):
+            self.call_text = text
+        found = set(identifiers(text))
+        self.names |= found
+        self.said |= found
+
+    # --- new results -------------------------------------------------------------------------------------------------
+
+    def _read_result(self, result: ToolResult) -> None:
+        policy, index = self.policy, self.count
+        wanted = Wanted(self.call_text, self.task)
+        before = self.lines.mark()
+        shown, tokens = self._shown(result, None)
+        limit = policy.sizes.new if policy.sizes else None
+        if limit is not None and tokens > limit and not result.verbatim:
+            whole = tokens
+            self.lines.undo(before)
+            shown, tokens = self._shown(result, Room(limit, wanted, self.names, policy.tool))
+            self.trimmable += whole - tokens
+            if shown.parts and not self._bind(whole - tokens):
+                self.lines.undo(before)
+                shown, tokens = self._shown(result, None)
+        self.tokens.append(tokens)
+        self.items.append(Item(index, self.calls, result, wanted, shown, tokens))
+        self._name(result, shown)
+
+    def _shown(self, result: ToolResult, room: Room | None) -> tuple[ShownResult, int]:
+        shown = show(result, self.lines, self.policy.lossless, room)
+        return shown, _size(result, shown)
+
+    def _bind(self, removed: int) -> bool:
+        """Whether the tool that gives back originals is bound, or it pays to bind it now that a result is so large.
+
+        A tool more changes the prompt at its very beginning: all of it is written to the cache again.
+        """
+        if self.bound or not self.policy.binds_late:
+            return self.bound
+        policy, left = self.policy, self.policy.expected.calls_left(self.calls)
+        each = policy.prices.write + policy.prices.read * left
+        again = self.trimmable / max(1, self.calls) * left * (policy.prices.write + policy.prices.read * left / 2)
+        cost = (policy.head_tokens + sum(self.tokens)) * policy.rewrite_factor
+        self.bound = removed * each + again > MARGIN * cost + policy.tool_tokens * policy.prices.read * left
+        return self.bound
+
+    # --- rewrites ----------------------------------------------------------------------------------------------------
+
+    def call(self) -> None:
+        """A model call is made with what has been read so far: rewrite what pays. Asked again it changes nothing."""
+        if self.called_at == self.count:
+            return
+        self.called_at, self.touched = self.count, False
+        sizes = self.policy.sizes
+        if sizes is None or not sizes.rewrite or not self.items or not (self.bound or self.policy.binds_late):
+            return
+        candidates = self._candidates(sizes)
+        if not candidates:
+            return
+        first = self._best(candidates)
+        if first is not None:
+            self._rewrite(first, candidates)
+
+    def _candidates(self, sizes: Sizes) -> list[Item]:
+        """The results that may be shown in a smaller part, newest first."""
+        newest = self.calls - sizes.keep_steps
+        found = []
+        for item in reversed(self.items):
+            if item.rewritten or item.step > newest or item.result.verbatim:
+                continue
+            if item.tokens <= sizes.old + LEAST_LOST:
+                continue
+            if item.old is None:
+                item.old = self._smaller(item, sizes)
+                self.touched = True
+            if item.tokens - item.old[1] >= LEAST_LOST:
+                found.append(item)
+        return found
+
+    def _smaller(self, item: Item, sizes: Sizes) -> tuple[ShownResult, int]:
+        """The result in the part in which it is shown once the agent has moved on."""
+        whole = sum(text_size(text) for _, _, text in item.result.texts())
+        tokens = max(sizes.old, round(sizes.old_share * whole))
+        room = Room(tokens, item.wanted, self.said, self.policy.tool)
+        shown = show(item.result, ShownLines(), self._alone(), room)
+        return shown, _size(item.result, shown)
+
+    def _alone(self) -> Ingest | None:
+        settings = self.policy.lossless
+        return replace(settings, dedupe=False) if settings else None
+
+    def _best(self, candidates: Sequence[Item]) -> int | None:
+        """The message from which on it pays most to rewrite; `None` if it pays nowhere."""
+        policy = self.policy
+        left = policy.expected.calls_left(self.calls)
+        at = self.answers[-1] if self.answers else 0  # what comes from there on was not sent before
+        removed = tail = 0
+        best, first = 0.0, None
+        for item in candidates:
+            tail += sum(self.tokens[item.index : at])
+            at = min(at, item.index)
+            removed += item.tokens - _old(item)[1]
+            gain = self._gain(removed, tail - removed, item.index, left)
+            if removed >= LEAST_REMOVED and gain > best:
+                best, first = gain, item.index
+        return first
+
+    def _gain(self, removed: int, written: int, first: int, left: float) -> float:
+        """What a rewrite from message `first` on is worth, in tokens that are not cached."""
+        policy = self.policy
+        if not self.bound:
+            written += policy.head_tokens + sum(self.tokens[:first])
+        return removed * left * policy.prices.read - MARGIN * written * policy.rewrite_factor
+
+    def _rewrite(self, first: int, candidates: Sequence[Item]) -> None:
+        """Show the candidates from `first` on in their smaller part, and what comes after them as it is then."""
+        before, settings = sum(self.tokens), self.policy.lossless
+        kept = [(item.result, item.shown) for item in self.items if item.index < first]
+        smaller = {item.index for item in candidates if item.index >= first}
+        lines = replay(kept, settings)
+        changed: list[tuple[Item, ShownResult, int]] = []
+        for item in self.items[len(kept) :]:
+            shown, tokens = _old(item) if item.index in smaller else (item.shown, item.tokens)
+            if item.index in smaller or shown.parts:
+                take_in(item.result, shown, lines, settings)
+            else:  # what it referred to may not be shown any more
+                shown = show(item.result, lines, settings, None)
+                tokens = _size(item.result, shown)
+            changed.append((item, shown, tokens))
+        removed = before - sum(self.tokens) - sum(tokens - item.tokens for item, _, tokens in changed)
+        if removed < LEAST_REMOVED:
+            return
+        self.rewrites.append(Rewrite(self.count, first, removed))
+        self.bound, self.touched, self.lines = True, True, lines
+        for item, shown, tokens in changed:
+            item.shown, item.tokens = shown, tokens
+            self.tokens[item.index] = tokens
+            item.rewritten = item.rewritten or item.index in smaller
+        self.names = set(self.said)
+        for item in self.items:
+            self._name(item.result, item.shown)
+
+    def _name(self, result: ToolResult, shown: ShownResult) -> None:
+        for text in shown.shown_texts(result):
+            self.names.update(identifiers(text))
+
+
+def _old(item: Item) -> tuple[ShownResult, int]:
+    if item.old is None:
+        msg = "a candidate has no smaller part"
+        raise AssertionError(msg)
+    return item.old
+
+
+def _size(result: ToolResult, shown: ShownResult) -> int:
+    return sum(map(text_size, shown.shown_texts(result))) + MESSAGE_TOKENS

@@ -1,0 +1,132 @@
+"""The threads that are being read: each goes on from where it was, and is read anew where it is not known."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+
+from langchain_tokopt.context.lossless.ingest import ShownResult, ToolResult
+from langchain_tokopt.context.message_text import message_text
+from langchain_tokopt.context.policy import Policy
+from langchain_tokopt.context.progress import Progress, Rewrite
+from langchain_tokopt.weighted_memo import WeightedMemo
+
+# What is remembered between calls: lines of histories that are still growing, and digests of their messages.
+REMEMBERED_LINES: Final = 400_000
+REMEMBERED_MESSAGES: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A thread as it has been read.
+
+    Attributes:
+        shown: Each tool result that is shown shorter: its index, and how it is shown.
+        tokens: About how many tokens each message has as it is shown.
+        rewrites: Where what was sent before was changed.
+        marks: The handles of what is shown in part.
+        bound: Whether the tool that gives back originals is bound.
+        calls: How many model calls the thread has made.
+        trimmable: The tokens that new results would have lost by being shown in part.
+    """
+
+    shown: tuple[tuple[int, ShownResult], ...]
+    tokens: tuple[int, ...]
+    rewrites: tuple[Rewrite, ...]
+    marks: frozenset[str]
+    bound: bool
+    calls: int
+    trimmable: int
+
+    @classmethod
+    def of(cls, progress: Progress) -> Reading:
+        return cls(
+            shown=tuple((item.index, item.shown) for item in progress.items if item.shown.texts),
+            tokens=tuple(progress.tokens),
+            rewrites=tuple(progress.rewrites),
+            marks=frozenset(mark for item in progress.items for mark in item.shown.parts),
+            bound=progress.bound,
+            calls=progress.calls,
+            trimmable=progress.trimmable,
+        )
+
+
+class Threads:
+    """Reads threads. Safe to share between threads of execution.
+
+    Args:
+        remember: Keep what was read, within bounds, so that a thread that grows costs only what is new.
+    """
+
+    def __init__(self, *, remember: bool = True) -> None:
+        self._read: WeightedMemo[Progress] = WeightedMemo(weight_limit=REMEMBERED_LINES if remember else 0)
+        self._digests: dict[int, tuple[BaseMessage, object, bytes]] = {}
+        self._lock = threading.Lock()
+
+    def read(self, messages: Sequence[BaseMessage], results: Sequence[ToolResult | None], policy: Policy) -> Reading:
+        """The thread with all these messages read, and the call that is made with them.
+
+        `results` has for each message what it is as a tool result.
+        """
+        keys = list(self._keys(messages, results, policy))
+        progress, done = self._known(keys, messages)
+        if progress is None:
+            progress = Progress(policy)
+        for message, result in zip(messages[done:], results[done:], strict=True):
+            progress.read(message, result)
+        progress.call()
+        reading = Reading.of(progress)
+        # From here on it is another caller's: whoever makes the thread longer takes it.
+        self._read.put(keys[-1], progress, 100 + progress.lines.lines + progress.count)
+        return reading
+
+    def _known(self, keys: Sequence[bytes], messages: Sequence[BaseMessage]) -> tuple[Progress | None, int]:
+        """What is known of the thread, as far as it goes, and of how many messages that is."""
+        for done in range(len(keys), 0, -1):
+            progress = self._read.take(keys[done - 1])
+            if progress is not None:
+                if done == len(messages) or progress.goes_on_with(messages[done]):
+                    return progress, done
+                return None, 0
+        return None, 0
+
+    def _keys(
+        self, messages: Sequence[BaseMessage], results: Sequence[ToolResult | None], policy: Policy
+    ) -> Iterator[bytes]:
+        """For each message a digest of it and of all before it: of everything that decides how it is shown."""
+        link = hashlib.blake2b(repr(policy).encode(), digest_size=16).digest()
+        for message, result in zip(messages, results, strict=True):
+            kind = b"" if result is None else f"{int(result.verbatim)}{result.name}".encode("utf-8", "surrogatepass")
+            link = hashlib.blake2b(link + self._digest(message) + kind, digest_size=16).digest()
+            yield link
+
+    def _digest(self, message: BaseMessage) -> bytes:
+        known = self._digests.get(id(message))
+        if known is not None and known[0] is message and known[1] is message.content and isinstance(known[1], str):
+            return known[2]
+        digest = _digest(message)
+        with self._lock:
+            if len(self._digests) >= REMEMBERED_MESSAGES:
+                self._digests.clear()
+            self._digests[id(message)] = (message, message.content, digest)
+        return digest
+
+
+def _digest(message: BaseMessage) -> bytes:
+    """Of what the message is and says. Of the content of tool results all text is told apart by block."""
+    digest = hashlib.blake2b(message.type.encode(), digest_size=16)
+    if isinstance(message, ToolMessage) and not isinstance(message.content, str):
+        for block in message.content:
+            text = block if isinstance(block, str) else block.get("text", "")
+            digest.update(f"|{isinstance(block, str)}:".encode())
+            digest.update(str(text).encode("utf-8", "surrogatepass"))
+    else:
+        digest.update(message_text(message).encode("utf-8", "surrogatepass"))
+    if isinstance(message, AIMessage):
+        digest.update(str([call["id"] for call in message.tool_calls]).encode("utf-8", "surrogatepass"))
+    return digest.digest()
