@@ -1,4 +1,7 @@
-"""What LangGraph cannot do before Python 3.11 is skipped there; no test sees the data folder of who runs it."""
+"""Databases and a clock for all tests. None sees the data folder of who runs it.
+
+What LangGraph cannot do before Python 3.11 is skipped there.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from langchain_tokopt.database import Database
+from tests.databases import KINDS, database_url
+from tests.fakes import FakeClock
 
 # It hands no config to async nodes: nobody can tell who is calling, and callbacks and token streams are not seen.
 # https://docs.langchain.com/oss/python/langgraph/streaming#async
@@ -53,3 +60,24 @@ def minilm_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("export")
     export_model(data_dir=place)
     return place
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
+    """The URL of an empty database, of each kind in turn; `None` is one in memory."""
+    with database_url(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def database(url: str | None) -> Iterator[Database]:
+    """An empty database, of each kind in turn."""
+    database = Database(url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that stands still."""
+    return FakeClock()

@@ -17,16 +17,10 @@ from sqlalchemy.exc import IntegrityError
 
 from langchain_tokopt.database import Database
 from langchain_tokopt.errors import ConfigurationError, MissingDependencyError, StoreError
-from tests.databases import KINDS, database_url
+from tests.databases import database_url
 from tests.fakes import FakeClock
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
-    with database_url(request.param, tmp_path) as url:
-        yield url
 
 
 @pytest.fixture

@@ -15,15 +15,9 @@ from sqlalchemy import text
 from langchain_tokopt.database import Database
 from langchain_tokopt.database_direct import _CONNECTIONS, DirectReads
 from langchain_tokopt.errors import StoreError
-from tests.databases import KINDS, database_url
+from tests.databases import database_url
 
 N = "SELECT n FROM counts WHERE name = ?"
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
-    with database_url(request.param, tmp_path) as url:
-        yield url
 
 
 @pytest.fixture

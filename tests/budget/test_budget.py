@@ -32,11 +32,6 @@ def sink() -> ListSink:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 def make(sink: ListSink, clock: FakeClock) -> Iterator[Callable[..., Budget]]:
     made: list[Budget] = []
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,18 +15,9 @@ from langchain_tokopt.budget.amounts import Amount
 from langchain_tokopt.budget.ledger import Ledger
 from langchain_tokopt.database import Database
 from langchain_tokopt.errors import StoreError
-from tests.databases import KINDS, database_url
 
 DAY = Account("default:day", 86_400)
 TEAM = Account("team:day", 86_400)
-
-
-@pytest.fixture(params=KINDS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    with database_url(request.param, tmp_path) as url:
-        database = Database(url)
-        yield database
-        database.close()
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,23 +19,9 @@ from langchain_tokopt.cache.fingerprint import digest
 from langchain_tokopt.cache.key import owner_of, text_digest
 from langchain_tokopt.database import Database
 from langchain_tokopt.errors import ConfigurationError
-from tests.databases import KINDS, database_url
 from tests.fakes import FakeClock
 
 SCOPES = {name: digest(name) for name in "abc"}
-
-
-@pytest.fixture(params=KINDS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    with database_url(request.param, tmp_path) as url:
-        database = Database(url)
-        yield database
-        database.close()
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import gc
 import os
 import threading
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,7 @@ from langchain_tokopt.cache.expiry import check_jitter, expires_at
 from langchain_tokopt.cache.removal import Removal
 from langchain_tokopt.database import Database
 from langchain_tokopt.errors import ConfigurationError, StoreError
-from tests.databases import KINDS, database_url
 from tests.fakes import FakeClock
-
-
-@pytest.fixture(params=KINDS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    with database_url(request.param, tmp_path) as url:
-        database = Database(url)
-        yield database
-        database.close()
 
 
 def put(database: Database, name: str, now: float, *, kind: str = "agent", **fields: Any) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,17 +17,8 @@ from langchain_tokopt.cache.removal import Removal
 from langchain_tokopt.cache.replica import Replica
 from langchain_tokopt.cache.schema import STEPS
 from langchain_tokopt.database import Database
-from tests.databases import KINDS, database_url
 
 EAST, NORTH = (np.array(row, dtype="<f4").tobytes() for row in ([1, 0], [0, 1]))
-
-
-@pytest.fixture(params=KINDS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    with database_url(request.param, tmp_path) as url:
-        database = Database(url)
-        yield database
-        database.close()
 
 
 @pytest.fixture

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import text
 
 from langchain_tokopt.cache.decision import Threshold
@@ -17,24 +14,10 @@ from langchain_tokopt.cache.key import text_digest
 from langchain_tokopt.cache.store import AnswerStore
 from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
-from tests.databases import KINDS, database_url
 from tests.fakes import FakeClock, TableEmbeddings
 
 QUESTIONS = [f"how do I pay {word}" for word in ("well", "soon", "fast", "now", "much", "cash")]
 TABLE = {question: [1.0, n / 10] for n, question in enumerate(QUESTIONS)} | {"asked": [1.0, 0.0]}
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
-    with database_url(request.param, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-def database(url: str | None) -> Iterator[Database]:
-    database = Database(url)
-    yield database
-    database.close()
 
 
 def open_store(database: Database) -> AnswerStore:

@@ -9,7 +9,6 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -32,21 +31,12 @@ from langchain_tokopt.errors import BudgetExceededError, ConfigurationError, Sto
 from langchain_tokopt.flow import Flow, FlowMiddleware
 from langchain_tokopt.later import Later
 from langchain_tokopt.pricing import Pricing, Rates
-from tests.databases import KINDS, database_url
 from tests.fakes import FakeClock, ScriptedModel, ai
 
 WAIT = 20.0
 CENT = Decimal("0.01")
 USAGE = UsageMetadata(input_tokens=10_000, output_tokens=0, total_tokens=10_000)
 PRICES = Pricing(overrides={"gpt-4o-mini": Rates(input=Decimal(1), output=Decimal(1))})  # USAGE costs a cent
-
-
-@pytest.fixture(params=KINDS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    with database_url(request.param, tmp_path) as url:
-        opened = Database(url)
-        yield opened
-        opened.close()
 
 
 class Bench:

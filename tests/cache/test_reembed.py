@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +16,6 @@ from langchain_tokopt.cache.store import AnswerStore
 from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import ConfigurationError, StoreError
-from tests.databases import KINDS, database_url
 from tests.fakes import FakeClock, TableEmbeddings
 
 TABLE = {"how do I pay": [1.0, 0.0], "how can I pay": [1.0, 0.1], "paying, how": [1.0, 0.2]}
@@ -30,19 +27,6 @@ class OldEmbeddings(TableEmbeddings):
 
 class NewEmbeddings(TableEmbeddings):
     pass
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
-    with database_url(request.param, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-def database(url: str | None) -> Iterator[Database]:
-    database = Database(url)
-    yield database
-    database.close()
 
 
 def open_store(database: Database, embeddings: TableEmbeddings, clock: FakeClock | None = None, **settings: Any) -> Any:

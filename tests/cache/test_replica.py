@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from langchain_tokopt.cache.store import AnswerStore
 from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import StoreError
-from tests.databases import KINDS, database_url
 from tests.fakes import FakeClock, TableEmbeddings
 
 TABLE = {"near": [1.0, 0.1], "far": [0.0, 1.0], "asked": [1.0, 0.0]}
@@ -82,14 +80,6 @@ def test_other_embedders_are_left_out_and_one_that_changed_its_length_is_refused
     refused = "vectors of length 3 of the embedder 'e', which gives 2 numbers now: remove them"
     with pytest.raises(StoreError, match=refused):
         replica.follow(ScopeState(1, 3, 0), 2, [[row(3, 3, at=vector(1, 2, 3))]])
-
-
-@pytest.fixture(params=KINDS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    with database_url(request.param, tmp_path) as url:
-        database = Database(url)
-        yield database
-        database.close()
 
 
 def open_store(database: Database) -> AnswerStore:

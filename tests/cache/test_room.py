@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,9 @@ from langchain_tokopt.cache.eviction import POLICIES, Adaptive, Census, Limits, 
 from langchain_tokopt.cache.key import text_digest
 from langchain_tokopt.cache.removal import Removal
 from langchain_tokopt.database import Database
-from tests.databases import KINDS, database_url
+from tests.databases import KINDS
 
 START = 1_800_000_000.0
-
-
-@pytest.fixture(params=KINDS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    with database_url(request.param, tmp_path) as url:
-        database = Database(url)
-        yield database
-        database.close()
 
 
 def open_room(database: Database, policy: str, kind: str = "agent", *, alike: float = 0.9, **limits: int) -> Room:
@@ -309,9 +301,9 @@ def ask_in_other_words(database: Database, room: Room, meanings: Sequence[int]) 
 
 
 @pytest.mark.parametrize(
-    ("database", "alike", "followed"),
+    ("url", "alike", "followed"),
     [*((kind, 0.9, "mru") for kind in KINDS), ("memory", 1.1, "cost")],
-    indirect=["database"],
+    indirect=["url"],
 )
 def test_a_lost_question_is_known_again_in_other_words(database: Database, alike: float, followed: str) -> None:
     room = open_room(database, "adaptive", alike=alike, entries=10)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from langchain_tokopt.cache.store import AnswerStore, Found
 from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import StoreError
-from tests.databases import KINDS, database_url
 from tests.fakes import FakeClock, TableEmbeddings
 
 TABLE = {f"question {n}": [1.0, n / 10] for n in range(30)} | {"asked": [1.0, 0.0]}
@@ -41,14 +39,6 @@ class FakeDecider:
 
     def withdrawn(self, verdict: Verdict) -> None:
         self.withdrawals.append(verdict)
-
-
-@pytest.fixture(params=KINDS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    with database_url(request.param, tmp_path) as url:
-        database = Database(url)
-        yield database
-        database.close()
 
 
 def filled(database: Database, decider: Any, count: int = 3, **settings: Any) -> AnswerStore:

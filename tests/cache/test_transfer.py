@@ -25,7 +25,6 @@ from langchain_tokopt.cache.transfer import BadRow, Imported, export, import_
 from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import ConfigurationError, StoreError
-from tests.databases import KINDS, database_url
 from tests.fakes import FakeClock, TableEmbeddings
 
 TABLE = {"how do I pay": [1.0, 0.0], "how can I pay": [1.0, 0.1], "paying, how": [1.0, 0.2]}
@@ -35,19 +34,6 @@ Row = dict[str, Any]
 
 class OtherEmbeddings(TableEmbeddings):
     """Another embedder, by its name."""
-
-
-@pytest.fixture(params=KINDS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    with database_url(request.param, tmp_path) as url:
-        database = Database(url)
-        yield database
-        database.close()
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture

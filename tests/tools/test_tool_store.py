@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from langchain_tokopt.errors import ConfigurationError, StoreError
 from langchain_tokopt.tools.store import NO_EMBEDDER, ToolStore
 from langchain_tokopt.tools.usage import LearnedUsage
 from langchain_tokopt.tools.usage_sums import MAX_PAIRS, MEMORY, UsageSums, lessons_of
-from tests.databases import KINDS, database_url
 from tests.fakes import FakeClock
 from tests.unit_vectors import random_units
 
@@ -30,24 +29,6 @@ DAY = 86_400
 A, B, C = (name.encode() * 16 for name in "abc")
 EAST, NORTH = np.array([1, 0], dtype=np.float32), np.array([0, 1], dtype=np.float32)
 MODEL = "model/2"
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
-    with database_url(request.param, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-def database(url: str | None) -> Iterator[Database]:
-    database = Database(url)
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture

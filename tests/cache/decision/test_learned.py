@@ -8,7 +8,7 @@ import math
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from langchain_tokopt.database import Database
 from langchain_tokopt.errors import ConfigurationError, StoreError
 from tests.cache.decision import streams
 from tests.cache.decision.streams import Asked, ask, decide, play, share
-from tests.databases import KINDS, database_url
 
 
 def near(similarity: float, *, seed: int = 0, stored: str | None = None) -> Asked:
@@ -411,14 +410,6 @@ def test_a_forked_child_goes_on_and_writes_nothing_twice() -> None:
 
 
 # --- sharing and restarts --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=KINDS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    with database_url(request.param, tmp_path) as url:
-        database = Database(url)
-        yield database
-        database.close()
 
 
 def on(database: Database) -> DatabaseRecord:

@@ -22,14 +22,6 @@ from tests.databases import KINDS, database_url
 WIDTH = 3
 
 
-@pytest.fixture(params=KINDS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    with database_url(request.param, tmp_path) as url:
-        database = Database(url)
-        yield database
-        database.close()
-
-
 @pytest.fixture(params=("python", *KINDS))
 def record(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Record]:
     """The one in this process's memory, and one in every database."""
