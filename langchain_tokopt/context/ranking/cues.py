@@ -26,10 +26,23 @@ _ASKS_NAME = re.compile(r"\b(?:who|whom|whose|where|which|names?|called)\b", re.
 
 Holds = Callable[[str], bool]
 
+
+def _holds_time(text: str) -> bool:
+    return _TIME.search(text) is not None
+
+
+def _holds_number(text: str) -> bool:
+    return _NUMBER.search(text) is not None
+
+
+def _holds_name(text: str) -> bool:
+    return _NAME.search(text) is not None
+
+
 _CUES: tuple[tuple[re.Pattern[str], Holds], ...] = (
-    (_ASKS_TIME, lambda text: _TIME.search(text) is not None),
-    (_ASKS_NUMBER, lambda text: _NUMBER.search(text) is not None),
-    (_ASKS_NAME, lambda text: _NAME.search(text) is not None),
+    (_ASKS_TIME, _holds_time),
+    (_ASKS_NUMBER, _holds_number),
+    (_ASKS_NAME, _holds_name),
 )
 
 _FIRST_PERSON = re.compile(r"\b(?:I|my|mine|me|we|our|us)\b")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,38 +24,44 @@ _NAMED = 0.7
 class HeadedSignals:
     """What is known of sentences under headings, and which of them a question needs.
 
-    The index holds each sentence together with its heading.
+    Each sentence is indexed together with its heading.
     """
 
     # What vectors weigh beside the words: a passage's own, and those around it.
     MEANING = (0.3, 0.0)
 
-    def __init__(self, index: WordIndex, passages: Sequence[Passage], places: Places) -> None:
-        self._index = index
-        self._lengths = index.lengths
-        self._lead = (np.arange(len(passages)) == places.starts).astype(np.float64)
-        labels = [passage.label for passage in passages]
-        words = {label: content_words(label) for label in dict.fromkeys(labels)}
-        self._said = [set(found - Counter(words[label])) for found, label in zip(index.words, labels, strict=True)]
-        self._titles = {label: self._rarities(words[label]) for label in words}
-        self._sections: dict[str, list[int]] = {}
-        for at, label in enumerate(labels):
-            self._sections.setdefault(label, []).append(at)
-        self._labels = labels
-        self._saying: dict[str, list[int]] = {}
-        for at, said in enumerate(self._said):
-            for word in said:
-                self._saying.setdefault(word, []).append(at)
+    names: frozenset[str] = frozenset()  # headings are part of the subject: no word is left out of a question
 
-    @property
-    def names(self) -> set[str]:
-        """Headings are part of the subject: no word is left out of a question."""
-        return set()
+    def __init__(self) -> None:
+        self.index = WordIndex()
+        self.places = Places()
+        self._labels: list[str] = []
+        self._words: dict[str, list[str]] = {}
+        self._said: list[set[str]] = []
+        self._sections: dict[str, list[int]] = {}
+        self._saying: dict[str, list[int]] = {}
+
+    def add(self, passage: Passage) -> str:
+        """One sentence more. Returns the text that stands for it."""
+        at, label = len(self.index), passage.label
+        if label not in self._words:
+            self._words[label] = content_words(label)
+        text = f"{label}\n{passage.text}"
+        self.index.add(text)
+        self.places.add(passage.group)
+        self._labels.append(label)
+        self._said.append(set(self.index.words[at] - Counter(self._words[label])))
+        self._sections.setdefault(label, []).append(at)
+        for word in self._said[at]:
+            self._saying.setdefault(word, []).append(at)
+        return text
 
     def scores(self, question: str, weights: Mapping[str, float]) -> NDArray[np.float64]:
         """One score per sentence: `[n]`. `weights`: the words of the question."""
-        frequencies = self._index.frequencies(weights)
-        own = standard(np.sqrt(bm25(frequencies, self._lengths, weights)))
+        self._lead = (np.arange(len(self.index)) == self.places.starts).astype(np.float64)
+        self._titles = {label: self._rarities(words) for label, words in self._words.items()}
+        frequencies = self.index.frequencies(weights)
+        own = standard(np.sqrt(bm25(frequencies, self.index.lengths, weights)))
         direct = _WEIGHTS["own"] * own + _WEIGHTS["lead"] * self._lead + _WEIGHTS["heading"] * self._in_heading(weights)
         scores = direct
         for _ in range(_HOPS):
@@ -63,7 +69,7 @@ class HeadedSignals:
         return np.asarray(scores)
 
     def _rarities(self, words: Iterable[str]) -> dict[str, float]:
-        return {word: self._index.idf(word) for word in dict.fromkeys(words)}
+        return {word: self.index.idf(word) for word in dict.fromkeys(words)}
 
     def _in_heading(self, said: Iterable[str]) -> NDArray[np.float64]:
         """Which share of each sentence's heading is said."""
@@ -81,10 +87,10 @@ class HeadedSignals:
                 named[section] = np.maximum(named[section], worth * _share(self._titles[label], self._said[at]))
             for other in self._naming(self._labels[at]):
                 naming[other] = max(naming[other], worth)
-            for word in self._index.words[at]:
-                if word not in weights and not is_light(word) and self._index.spread(word) > 1:
+            for word in self.index.words[at]:
+                if word not in weights and not is_light(word) and self.index.spread(word) > 1:
                     leads[word] = leads.get(word, 0.0) + worth
-        hop = np.sqrt(bm25(self._index.frequencies(leads, families=False), self._lengths, leads))
+        hop = np.sqrt(bm25(self.index.frequencies(leads, families=False), self.index.lengths, leads))
         return np.asarray(
             named * (_WEIGHTS["named"] + _WEIGHTS["named_lead"] * self._lead)
             + _WEIGHTS["names"] * naming

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from langchain_tokopt.context.ranking.columns import Column
 from langchain_tokopt.context.ranking.words import content_words, family_key, related
 
 # See langchain_tokopt/lexical.py; passages of prose wander as they get longer, so the usual b.
@@ -22,6 +23,7 @@ class WordIndex:
 
     def __init__(self) -> None:
         self.words: list[Counter[str]] = []
+        self._lengths = Column()
         self._found: dict[str, tuple[list[int], list[int]]] = {}
         self._families: dict[str, list[str]] = {}
 
@@ -33,6 +35,7 @@ class WordIndex:
         counts = Counter(content_words(text))
         position = len(self.words)
         self.words.append(counts)
+        self._lengths.append(max(1, counts.total()))
         for word, count in counts.items():
             found = self._found.get(word)
             if found is None:
@@ -46,7 +49,7 @@ class WordIndex:
     @property
     def lengths(self) -> NDArray[np.float64]:
         """How many words each passage has, at least 1: `[n]`."""
-        return np.array([max(1, counts.total()) for counts in self.words], dtype=np.float64)
+        return self._lengths.values
 
     def spread(self, word: str) -> int:
         """In how many passages the word is."""

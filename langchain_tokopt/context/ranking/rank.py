@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from langchain_tokopt.context.ranking.headed import HeadedSignals
-from langchain_tokopt.context.ranking.index import WordIndex
 from langchain_tokopt.context.ranking.passages import Passage
 from langchain_tokopt.context.ranking.similarity import Similarity
 from langchain_tokopt.context.ranking.turns import TurnSignals, standard
-from langchain_tokopt.context.ranking.windows import Places
 from langchain_tokopt.context.ranking.words import question_words
 from langchain_tokopt.embeddings import MemoEmbeddings
 
@@ -51,36 +48,33 @@ class Ranking:
         labels: Labels | None = None,
     ) -> None:
         self._passages: list[Passage] = []
-        self._texts: list[str] = []
-        self._places = Places.of([])
-        self._similarity = None if embeddings is None else Similarity(embeddings)
         self._embeddings = embeddings
         self._labels = labels
-        self._headed = False
-        self._index = WordIndex()
-        self._signals: TurnSignals | HeadedSignals | None = None
+        self._kind = _Kind()
+        self._start(headed=labels == "headings")
         self.extend(passages)
+
+    def _start(self, *, headed: bool) -> None:
+        self._headed = headed
+        self._signals: TurnSignals | HeadedSignals = HeadedSignals() if headed else TurnSignals()
+        self._texts: list[str] = []
+        self._similarity = None if self._embeddings is None else Similarity(self._embeddings)
 
     def extend(self, passages: Sequence[Passage]) -> None:
         """Passages that come after those which are known. Only the new ones are read."""
         self._passages += passages
-        self._signals = None
-        headed = self._labels == "headings" or (self._labels is None and _are_headings(self._passages))
-        if headed != self._headed:
-            self._headed, self._index, self._texts = headed, WordIndex(), []
-            self._similarity = None if self._embeddings is None else Similarity(self._embeddings)
-        for passage in self._passages[len(self._index) :]:
-            self._texts.append(f"{passage.label}\n{passage.text}" if headed else passage.text)
-            self._index.add(self._texts[-1])
+        if self._labels is None:
+            for passage in passages:
+                self._kind.add(passage)
+            if self._kind.headed != self._headed:
+                self._start(headed=self._kind.headed)
+        for passage in self._passages[len(self._texts) :]:
+            self._texts.append(self._signals.add(passage))
 
     def scores(self, query: str) -> NDArray[np.float32]:
         """One score per passage, float32 `[n]`, higher is better."""
         if not self._passages:
             return np.zeros(0, dtype=np.float32)
-        if self._signals is None:
-            self._places = Places.of([passage.group for passage in self._passages])
-            kind = HeadedSignals if self._headed else TurnSignals
-            self._signals = kind(self._index, self._passages, self._places)
         weights = self._telling(question_words(query, names=self._signals.names))
         return np.asarray(self._signals.scores(query, weights) + self._meaning(query), dtype=np.float32)
 
@@ -89,13 +83,14 @@ class Ranking:
         near = None if self._similarity is None else self._similarity.cosine(query, self._texts)
         if near is None:
             return 0.0
-        own, around = HeadedSignals.MEANING if self._headed else TurnSignals.MEANING
-        return own * standard(near) + around * standard(self._places.fading(near, _AROUND))
+        own, around = self._signals.MEANING
+        return own * standard(near) + around * standard(self._signals.places.fading(near, _AROUND))
 
     def _telling(self, weights: Mapping[str, float]) -> dict[str, float]:
         if len(weights) <= _MOST_WORDS:
             return dict(weights)
-        best = sorted(weights, key=lambda word: -weights[word] * self._index.idf(word) * (self._index.spread(word) > 0))
+        index = self._signals.index
+        best = sorted(weights, key=lambda word: -weights[word] * index.idf(word) * (index.spread(word) > 0))
         chosen = set(best[:_MOST_WORDS])
         return {word: weight for word, weight in weights.items() if word in chosen}
 
@@ -114,11 +109,23 @@ def best_within(scores: NDArray[np.float32], sizes: Sequence[int], budget: int) 
     return sorted(kept)
 
 
-def _are_headings(passages: Sequence[Passage]) -> bool:
+class _Kind:
     """Whether labels stand above one stretch of passages each, or little more, and each group has one label."""
-    labels = [passage.label for passage in passages]
-    if not all(labels):
-        return False
-    stretches = [label for label, _ in groupby(labels)]
-    of_groups = [{passage.label for passage in run} for _, run in groupby(passages, key=lambda passage: passage.group)]
-    return len(stretches) <= _STRETCHES * len(set(stretches)) and all(len(found) == 1 for found in of_groups)
+
+    def __init__(self) -> None:
+        self._last: Passage | None = None
+        self._labels: set[str] = set()
+        self._stretches = 0
+        self._possible = True
+
+    def add(self, passage: Passage) -> None:
+        last, self._last = self._last, passage
+        if last is None or last.label != passage.label:
+            self._stretches += 1
+            if not passage.label or (last is not None and last.group == passage.group):
+                self._possible = False
+        self._labels.add(passage.label)
+
+    @property
+    def headed(self) -> bool:
+        return bool(self._labels) and self._possible and self._stretches <= _STRETCHES * len(self._labels)

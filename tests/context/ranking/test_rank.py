@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.embeddings import Embeddings
 
 from langchain_tokopt.context.ranking import Passage, Ranking, best_within, rank
 from langchain_tokopt.context.ranking.cues import answers_to, told_share
 from langchain_tokopt.context.ranking.windows import Places
+from langchain_tokopt.embeddings import MemoEmbeddings
 
 FILLER = [
     "The weather was grey all day.",
@@ -143,7 +145,7 @@ def test_a_heading_counts_as_a_word_and_a_named_section_is_found() -> None:
 
 
 def test_windows_sum_what_is_near_within_the_group() -> None:
-    places = Places.of(["a", "a", "a", "b", "b", "a"])
+    places = Places(["a", "a", "a", "b", "b", "a"])
     row = np.array([[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]])
     assert places.around(row, 1).tolist() == [[3.0, 7.0, 6.0, 24.0, 24.0, 32.0]]
     assert places.around(row, 9).tolist() == [[7.0, 7.0, 7.0, 24.0, 24.0, 32.0]]
@@ -223,3 +225,35 @@ def test_what_is_filled_never_exceeds_the_budget(rows: list[tuple[float, int]], 
     assert all(a < b for a, b in pairwise(kept))
     left = budget - sum(sizes[at] for at in kept)
     assert all(sizes[at] > left for at in range(len(rows)) if at not in kept)
+
+
+class Table(Embeddings):
+    """Vectors from a table; remembers what it was asked for."""
+
+    def __init__(self, vectors: dict[str, list[float]]) -> None:
+        self.vectors = vectors
+        self.asked: list[str] = []
+
+    def embed_query(self, text: str) -> list[float]:
+        return self.embed_documents([text])[0]
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        self.asked += texts
+        return [self.vectors[text] for text in texts]
+
+
+def test_vectors_find_what_shares_no_word_and_each_passage_is_embedded_once() -> None:
+    table = Table({text: [1.0, 0.0] for text in FILLER} | {"My cello!": [0.0, 1.0], "instrument": [0.0, 1.0]})
+    ranking = Ranking([Passage(text) for text in FILLER[:5]], embeddings=MemoEmbeddings(table))
+    ranking.scores("instrument")
+    ranking.extend([Passage("My cello!"), *(Passage(text) for text in FILLER[5:])])
+    assert int(np.argmax(ranking.scores("instrument"))) == 5
+    assert sorted(table.asked) == sorted([*FILLER, "My cello!", "instrument"])
+
+
+def test_an_embedder_that_fails_leaves_the_words(caplog: pytest.LogCaptureFixture) -> None:
+    passages = [Passage(text) for text in FILLER]
+    ranking = Ranking(passages, embeddings=MemoEmbeddings(Table({})))
+    for _ in range(2):
+        assert ranking.scores("ladder").tolist() == rank("ladder", passages).tolist()
+    assert len(caplog.records) == 1
