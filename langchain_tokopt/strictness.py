@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from langchain.agents.structured_output import ToolStrategy
 
+from langchain_tokopt.identity import client_of
+
 if TYPE_CHECKING:
     from langchain.agents.middleware.types import ModelRequest
 
@@ -13,10 +15,11 @@ if TYPE_CHECKING:
 def needs_strict(request: ModelRequest[Any]) -> bool:
     """Whether OpenAI's client refuses this request if one of its tools is not strict.
 
-    It does where the answer has a schema. LangChain makes tools strict there, but not those that are dictionaries.
+    It does where the answer has a schema. LangChain makes tools strict there, but not those that are dictionaries. Of a
+    model that was wrapped the schema is among the settings.
     """
-    if request.response_format is None or isinstance(request.response_format, ToolStrategy):
+    asked = request.response_format
+    has_schema = asked is not None and not isinstance(asked, ToolStrategy)
+    if not has_schema and not request.model_settings.get("response_format"):
         return False
-    return any(
-        kind.__name__ == "BaseChatOpenAI" for kind in type(getattr(request.model, "inner", request.model)).__mro__
-    )
+    return any(kind.__name__ == "BaseChatOpenAI" for kind in type(client_of(request.model)).__mro__)

@@ -64,10 +64,14 @@ def partly(messages: Sequence[BaseMessage], name: str) -> list[BaseMessage]:
     """The messages as the model sees them."""
     return [
         message.model_copy(update={"content": marked(message.content, name)})
-        if isinstance(message, ToolMessage) and "\n" in message.content and not is_retrieved(message)
+        if isinstance(message, ToolMessage) and "\n" in message.content and _is_others(message)
         else message
         for message in messages
     ]
+
+
+def _is_others(message: ToolMessage) -> bool:
+    return not is_retrieved(message) and message.name != "search_tools"
 
 
 def marked(text: Any, name: str = "retrieve_original") -> str:
