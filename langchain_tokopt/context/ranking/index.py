@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -57,7 +58,7 @@ class WordIndex:
 
     def idf(self, word: str) -> float:
         """Inverse document frequency of the word, as BM25 has it."""
-        return float(_idf(np.array([self.spread(word)], dtype=np.float64), len(self.words))[0])
+        return _idf(self.spread(word), len(self.words))
 
     def frequencies(self, wanted: Iterable[str], *, families: bool = True) -> NDArray[np.float64]:
         """How often each passage has each wanted word, other words of its family counted by half: `[words, n]`."""
@@ -79,11 +80,11 @@ def bm25(
     if not weights or not lengths.size:
         return np.zeros(lengths.shape)
     count = lengths.shape[0]
-    idf = _idf((frequencies > 0.01).sum(axis=1).astype(np.float64), count)
+    idf = [_idf(spread, count) for spread in np.count_nonzero(frequencies > 0.01, axis=1).tolist()]
     damping = K1 * (1 - b + b * lengths / lengths.mean())
     parts = frequencies * (K1 + 1) / (frequencies + damping)
-    return np.asarray((np.array(list(weights.values())) * idf) @ parts)
+    return np.asarray((np.array(list(weights.values())) * np.array(idf)) @ parts)
 
 
-def _idf(spread: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    return np.asarray(np.log(1 + (count - spread + 0.5) / (spread + 0.5)))
+def _idf(spread: int, count: int) -> float:
+    return math.log(1 + (count - spread + 0.5) / (spread + 0.5))

@@ -19,6 +19,7 @@ class Places:
     def __init__(self, groups: Iterable[Hashable] = ()) -> None:
         self._starts = Column()
         self._last: Hashable = None
+        self._known = np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp)
         for group in groups:
             self.add(group)
 
@@ -31,22 +32,39 @@ class Places:
     @property
     def starts(self) -> NDArray[np.intp]:
         """Where the group of each passage starts: integers `[n]`."""
-        return self._starts.values.astype(np.intp)
+        return self._borders()[0]
 
     @property
     def ends(self) -> NDArray[np.intp]:
         """Where it ends, exclusive: integers `[n]`."""
-        starts = self.starts
-        borders = np.append(np.unique(starts), len(starts))
-        return borders[np.searchsorted(borders, starts, side="right")]
+        return self._borders()[1]
+
+    def _borders(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        if len(self._known[0]) != len(self._starts):
+            starts = self._starts.values.astype(np.intp)
+            borders = np.append(np.unique(starts), len(starts))
+            self._known = starts, borders[np.searchsorted(borders, starts, side="right")]
+        return self._known
 
     def around(self, rows: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
         """Sums over the passages at most `reach` away, the passage itself included: `[..., n]` -> `[..., n]`."""
-        sums = np.concatenate([np.zeros((*rows.shape[:-1], 1)), np.cumsum(rows, axis=-1)], axis=-1)
-        here = np.arange(rows.shape[-1])
-        high, low = np.minimum(here + reach + 1, self.ends), np.maximum(here - reach, self.starts)
-        return np.asarray(sums[..., high] - sums[..., low])
+        return self._sums(_summed(rows), reach)
 
     def fading(self, rows: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
         """The same, but what stands further away counts less, down to `1 / (reach + 1)` at the border."""
-        return np.asarray(sum(self.around(rows, near) for near in range(reach + 1)) / (reach + 1))
+        summed = _summed(rows)
+        total = rows.astype(np.float64)
+        for near in range(1, reach + 1):
+            total += self._sums(summed, near)
+        return total / (reach + 1)
+
+    def _sums(self, summed: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+        starts, ends = self._borders()
+        here = np.arange(len(starts))
+        high, low = np.minimum(here + reach + 1, ends), np.maximum(here - reach, starts)
+        return np.asarray(summed.take(high, axis=-1) - summed.take(low, axis=-1))
+
+
+def _summed(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of all passages before each, and of all: `[..., n]` -> `[..., n + 1]`."""
+    return np.concatenate([np.zeros((*rows.shape[:-1], 1)), np.cumsum(rows, axis=-1)], axis=-1)
