@@ -23,14 +23,14 @@ from langchain_tokopt.context.ranking.sentences import sentences
 from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import ConfigurationError
 
-RECALL_TOKENS: Final = 600
+RECALL_TOKENS: Final = 800
 _HEADER: Final = "[From earlier in this conversation, because it may matter now]"
 _PASSAGE: Final = 120  # tokens; what is longer is split between sentences
 _LABEL: Final = 4  # tokens of a speaker's name and a line end
 # Shared words are rare enough together: as a multiple of the rarity of a word that came once.
-_OPENS: Final = 0.65
+_OPENS: Final = 0.5
 # Passages that stand out less than this, with the best one at 1 and the median at 0, are left out.
-_FLOOR: Final = 0.5
+_FLOOR: Final = 0.4
 
 
 @dataclass(frozen=True)
