@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import pytest
 from langchain.agents import create_agent
 from langchain_anthropic import ChatAnthropic
 from langchain_core.language_models import BaseChatModel
@@ -24,6 +25,9 @@ APIS: list[Provider] = [*PROVIDERS, "responses"]
 Way = Literal["bare", "middleware", "wrap"]
 WAYS: list[Way] = ["bare", "middleware", "wrap"]
 OURS: list[Way] = ["middleware", "wrap"]
+providers = pytest.mark.parametrize("name", PROVIDERS)
+apis = pytest.mark.parametrize("name", APIS)
+ours = pytest.mark.parametrize("way", OURS)
 Run = Literal["invoke", "ainvoke", "stream", "astream", "astream_events"]
 RUNS: list[Run] = ["invoke", "ainvoke", "stream", "astream", "astream_events"]
 

@@ -10,28 +10,14 @@ from langchain.agents import create_agent
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_anthropic.middleware import AnthropicPromptCachingMiddleware
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from pydantic import BaseModel
 
 from tests.providers.agents import RUNS, Run, chat_model, run
 from tests.providers.replies import Asked, Failure, Reply, ToolCall
 from tests.providers.server import ProviderServer
+from tests.providers.weather import Answer, weather
 
 THINK = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
-
-
-@tool
-def weather(city: str) -> str:
-    """Today's weather in a city."""
-    return f"{city}: 21 c"
-
-
-class Answer(BaseModel):
-    """The final answer."""
-
-    city: str
-    degrees: int
 
 
 def look_up(asked: Asked) -> Reply:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from langchain.agents.middleware.types import ModelRequest
 from langchain_core.messages import HumanMessage
-from langchain_core.tools import tool
 
 from langchain_tokopt import TokenOptimizer
 from langchain_tokopt.flow import Flow, FlowMiddleware, compose
@@ -18,12 +17,7 @@ from tests.providers.agents import APIS, OURS, Run, Way, chat_model, make_agent,
 from tests.providers.billing import Bill
 from tests.providers.replies import Asked, Provider
 from tests.providers.server import ProviderServer
-
-
-@tool
-def weather(city: str) -> str:
-    """Today's weather in a city."""
-    return f"{city}: 21 c"
+from tests.providers.weather import weather
 
 
 class Checking(FlowMiddleware):

@@ -19,7 +19,7 @@ from langchain_tokopt.model import OptimizedChatModel
 from langchain_tokopt.tools.proxy import caller_tool, proxied, unwrapped
 from langchain_tokopt.tools.schema import ToolSpec
 from langchain_tokopt.tools.search import search_schema
-from tests.providers.agents import APIS, chat_model
+from tests.providers.agents import APIS, apis, chat_model
 from tests.providers.replies import Provider, Reply, ToolCall
 from tests.providers.server import ProviderServer
 
@@ -32,7 +32,6 @@ SEARCH = ToolCall(name="search_tools", args={"query": "user"})
 CALL = ToolCall(name="call_tool", args={"name": "get_user", "arguments": {"id": 7, "note": "é"}})
 THINKS: dict[str, Any] = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
 
-apis = pytest.mark.parametrize("name", APIS)
 both = pytest.mark.parametrize("way", ["stream", "astream"])
 
 

@@ -11,32 +11,17 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from openai import BadRequestError, InternalServerError, RateLimitError
-from pydantic import BaseModel
 
 from tests.providers.agents import RUNS, Run, chat_model, run
 from tests.providers.replies import Asked, Failure, Provider, Reply, ToolCall
 from tests.providers.server import ProviderServer
+from tests.providers.weather import Answer, look_up
 
 
 @tool
 def weather(city: str, unit: Literal["c", "f"] = "c") -> str:
     """Today's weather in a city."""
     return f"{city}: 21 {unit}"
-
-
-class Answer(BaseModel):
-    """The final answer."""
-
-    city: str
-    degrees: int
-
-
-def look_up(asked: Asked) -> Reply:
-    """Two calls at once, then an answer made of their results."""
-    if not asked.turn_results:
-        calls = (ToolCall(name="weather", args={"city": "Rome"}), ToolCall(name="weather", args={"city": "Oslo"}))
-        return Reply(thinking="Two cities.", text="One moment.", tool_calls=calls)
-    return Reply(text=f"It is {' and '.join(asked.turn_results)}.")
 
 
 @pytest.mark.parametrize("name", ["openai", "responses"])

@@ -11,50 +11,36 @@ from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import BaseTool, StructuredTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
-from pydantic import BaseModel
 
 from langchain_tokopt import TokenOptimizer, ToolSelection
 from tests.providers.agents import (
     APIS,
-    OURS,
-    PROVIDERS,
     RUNS,
     WAYS,
     Run,
     Way,
+    apis,
     chat_model,
     make_agent,
     measured,
     optimizer,
+    ours,
+    providers,
     run,
 )
 from tests.providers.billing import Bill
 from tests.providers.replies import Asked, Provider, Reply, ToolCall
 from tests.providers.server import ProviderServer
+from tests.providers.weather import Answer, look_up, weather
 
-providers = pytest.mark.parametrize("name", PROVIDERS)
-apis = pytest.mark.parametrize("name", APIS)
 THREAD = {"configurable": {"thread_id": "1"}}
 LOG = "\n".join(f"{n:03d} request {n * 7919 % 1000} took {n * 31 % 97} ms on worker {n % 5}" for n in range(120))
-
-
-@tool
-def weather(city: str) -> str:
-    """Today's weather in a city."""
-    return f"{city}: 21 c"
 
 
 @tool
 def read_log(day: str) -> str:
     """The log of a day."""
     return LOG
-
-
-class Answer(BaseModel):
-    """The final answer."""
-
-    city: str
-    degrees: int
 
 
 @pytest.fixture
@@ -71,16 +57,8 @@ def check_bill(way: Way, tokopt: TokenOptimizer, server: ProviderServer) -> None
     assert measured(tokopt) == expected
 
 
-def look_up(asked: Asked) -> Reply:
-    """Two calls at once, then an answer made of their results."""
-    if not asked.turn_results:
-        calls = (ToolCall(name="weather", args={"city": "Rome"}), ToolCall(name="weather", args={"city": "Oslo"}))
-        return Reply(thinking="Two cities.", text="One moment.", tool_calls=calls)
-    return Reply(thinking="Good.", text=f"It is {' and '.join(asked.turn_results)}.")
-
-
 @apis
-@pytest.mark.parametrize("way", OURS)
+@ours
 @pytest.mark.parametrize("kind", RUNS)
 def test_same_answers_and_the_bill_to_the_token(
     provider: ProviderServer, tokopt: TokenOptimizer, name: Provider, way: Way, kind: Run
@@ -101,7 +79,7 @@ def test_same_answers_and_the_bill_to_the_token(
 
 
 @apis
-@pytest.mark.parametrize("way", OURS)
+@ours
 @pytest.mark.parametrize("strategy", [ToolStrategy, ProviderStrategy])
 @pytest.mark.parametrize("kind", ["invoke", "astream"])
 def test_structured_output(
@@ -122,7 +100,7 @@ def test_structured_output(
 
 
 @providers
-@pytest.mark.parametrize("way", OURS)
+@ours
 @pytest.mark.parametrize("kind", ["invoke", "astream"])
 def test_provider_cache_is_metered_and_stays_whole(
     provider: ProviderServer, tokopt: TokenOptimizer, name: Provider, way: Way, kind: Run
@@ -194,7 +172,7 @@ def cost(bill: Bill) -> float:
 
 
 @providers
-@pytest.mark.parametrize("way", OURS)
+@ours
 @pytest.mark.parametrize("policy", [look_up, read_three_times], ids=["short", "repeats"])
 def test_bill_is_never_larger_than_that_of_the_bare_agent(
     provider: ProviderServer, tokopt: TokenOptimizer, name: Provider, way: Way, policy: Any
@@ -280,7 +258,7 @@ def test_wrapped_model_is_sent_fewer_tools_and_may_search_for_others(provider: P
 
 
 @providers
-@pytest.mark.parametrize("way", OURS)
+@ours
 def test_few_tools_are_left_alone(provider: ProviderServer, tokopt: TokenOptimizer, name: Provider, way: Way) -> None:
     provider.policy = look_up
     agent = make_agent(way, chat_model(name, provider), [weather, read_log], tokopt)

@@ -13,37 +13,28 @@ import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import ModelRetryMiddleware
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
-from langchain_core.tools import tool
 
 from langchain_tokopt import Budget, BudgetExceededError, TokenOptimizer
 from tests.providers.agents import (
-    APIS,
-    OURS,
-    PROVIDERS,
     Run,
     Way,
+    apis,
     at_once,
     chat_model,
     make_agent,
     measured,
     optimizer,
+    ours,
+    providers,
     run,
 )
 from tests.providers.replies import Asked, Failure, Provider, Reply, ToolCall
 from tests.providers.server import ProviderServer
+from tests.providers.weather import weather
 
-providers = pytest.mark.parametrize("name", PROVIDERS)
-apis = pytest.mark.parametrize("name", APIS)
-ours = pytest.mark.parametrize("way", OURS)
 QUESTION = "Which is the largest moon of Saturn?"
 STREAMED: list[Run] = ["stream", "astream"]
 FOUR: list[Run] = ["invoke", "ainvoke", "stream", "astream"]
-
-
-@tool
-def weather(city: str) -> str:
-    """Today's weather in a city."""
-    return f"{city}: 21 c"
 
 
 def held(tokopt: TokenOptimizer) -> tuple[Decimal, int]:

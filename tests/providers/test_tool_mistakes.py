@@ -9,13 +9,11 @@ from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_tokopt.tools.ways import SelectionMode
-from tests.providers.agents import APIS, Run, chat_model, run
+from tests.providers.agents import Run, apis, chat_model, run
 from tests.providers.compared import THREAD, How, agent_of, both, modes, narrowing, tool_arrays
 from tests.providers.replies import Asked, Provider, Reply, ToolCall
 from tests.providers.server import ProviderServer
 from tests.providers.wanting import CALL, MODELS, QUESTION, SEARCH, call, made_calls, wants
-
-proxied = pytest.mark.parametrize("name", APIS)
 
 
 def through(**args: Any) -> ToolCall:
@@ -45,7 +43,7 @@ WRONG = [
 ]
 
 
-@proxied
+@apis
 @pytest.mark.parametrize(("how", "kind"), [("middleware", "invoke"), ("wrap", "astream")])
 def test_a_call_that_says_nothing_sensible_is_told_what_is_wrong(
     provider: ProviderServer, name: Provider, how: How, kind: Run
@@ -74,7 +72,7 @@ NEARLY = (
 )
 
 
-@proxied
+@apis
 @pytest.mark.parametrize("kind", ["invoke", "astream"])
 def test_a_call_that_can_be_understood_is_made_and_shown_as_it_was(
     provider: ProviderServer, name: Provider, kind: Run

@@ -21,7 +21,6 @@ from tests.providers.server import ProviderServer
 from tests.providers.wanting import MODELS, QUESTION, SEARCH, wants
 
 HOWS: list[How] = ["middleware", "wrap", "graph"]
-apis = pytest.mark.parametrize("name", APIS)
 hows = pytest.mark.parametrize("how", HOWS)
 CACHED = {"model_kwargs": {"cache_control": {"type": "ephemeral"}}}
 OLDER = {"model_name": "claude-sonnet-4-6"}  # newer ones refuse their own thoughts when the request's tools change
