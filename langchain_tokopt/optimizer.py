@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import ToolMessage
 from langchain_core.runnables import Runnable
 from typing_extensions import Self
 
@@ -18,6 +19,7 @@ from langchain_tokopt.budget import Budget, BudgetMiddleware
 from langchain_tokopt.cache import SemanticCache, SemanticCacheMiddleware, SemanticLLMCache
 from langchain_tokopt.chain import wrap_chain
 from langchain_tokopt.context import HistoryCompression, HistoryCompressionMiddleware
+from langchain_tokopt.context.retrieval import is_retrieved
 from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import ConfigurationError, StoreError
@@ -121,7 +123,7 @@ class TokenOptimizer:
                 database=self.database,
                 embeddings=self.embeddings,
                 pricing=self.pricing,
-                own_result=is_search_result,
+                own_result=_is_ours,
             )
         if self.tools:
             self.tools.attach(
@@ -133,7 +135,7 @@ class TokenOptimizer:
             self.budget.attach(database=self.database, counter=self.counter, pricing=self.pricing)
         self._id = uuid.uuid4().hex
         self._background = Background()
-        self.middleware: list[FlowMiddleware] = self._flows(keeps_searches=True)
+        self.middleware: list[FlowMiddleware] = self._flows(keeps_asides=True)
         self.callback = UsageCallback(self.telemetry)
         self.llm_cache = SemanticLLMCache(self.cache, sink=self.telemetry, mode=self._part_mode) if self.cache else None
 
@@ -165,7 +167,7 @@ class TokenOptimizer:
 
         return cls(**{**settings(preset), **overrides})
 
-    def _flows(self, *, keeps_searches: bool) -> list[FlowMiddleware]:
+    def _flows(self, *, keeps_asides: bool) -> list[FlowMiddleware]:
         """The parts that are on, outermost first."""
         mode = self._part_mode
         sink: Sink = self.savings_guard.watching(self.telemetry) if self.savings_guard else self.telemetry
@@ -173,9 +175,9 @@ class TokenOptimizer:
         if self.cache:
             flows.append(SemanticCacheMiddleware(self.cache, sink=sink, mode=mode, pricing=self.pricing))
         if self.tools:
-            flows.append(ToolSelectionMiddleware(self.tools, sink=sink, mode=mode, keeps_searches=keeps_searches))
+            flows.append(ToolSelectionMiddleware(self.tools, sink=sink, mode=mode, keeps_searches=keeps_asides))
         if self.history:
-            flows.append(HistoryCompressionMiddleware(self.history, sink=sink, mode=mode))
+            flows.append(HistoryCompressionMiddleware(self.history, sink=sink, mode=mode, keeps_retrieved=keeps_asides))
         if self.budget:
             flows.append(BudgetMiddleware(self.budget, sink=sink, mode=mode))
         flows.append(UsageMiddleware(self.telemetry))
@@ -203,7 +205,7 @@ class TokenOptimizer:
         Raises:
             NoChatModelError: There is no chat model to be seen; the message says what to wrap instead.
         """
-        flow = compose(*(middleware.run_flow for middleware in self._flows(keeps_searches=False)))
+        flow = compose(*(middleware.run_flow for middleware in self._flows(keeps_asides=False)))
 
         def wrap_model(model: BaseChatModel) -> BaseChatModel:
             if isinstance(model, OptimizedChatModel) and model.tokopt_owner == self._id:
@@ -248,6 +250,11 @@ class TokenOptimizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_ours(result: ToolMessage) -> bool:
+    """Whether the optimiser itself gave this result to the model: what it shows is no news from outside."""
+    return is_search_result(result) or is_retrieved(result)
 
 
 def _part(given: _P | _Default | None, kind: type[_P]) -> _P | None:
