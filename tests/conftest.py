@@ -11,10 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from langchain_tokopt.database import Database
 from tests.databases import KINDS, database_url
 from tests.fakes import FakeClock
+
+# A machine that is busy with other tests fails none.
+settings.register_profile("any machine", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # It hands no config to async nodes: nobody can tell who is calling, and callbacks and token streams are not seen.
 # https://docs.langchain.com/oss/python/langgraph/streaming#async
