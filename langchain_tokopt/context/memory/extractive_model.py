@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -47,6 +48,10 @@ class ExtractiveSummarizer(BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         return {"model_name": self._llm_type, "ratio": self.ratio}
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        found = super()._get_ls_params(stop=stop, **kwargs)
+        return {**found, "ls_provider": "tokopt", "ls_model_name": kwargs.get("model", self._llm_type)}
 
     def summarize(self, messages: Sequence[BaseMessage]) -> str:
         """The messages in short: whole sentences with their speakers, calls and results in a line each."""
