@@ -29,7 +29,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -110,7 +110,7 @@ def read_runs(path: Path) -> list[Run]:
 def _run(number: int, line: str) -> Run:
     try:
         row = json.loads(line)
-        messages = convert_to_messages(row["messages"])
+        messages = convert_to_messages([{"content": "", **message} for message in row["messages"]])
     except (ValueError, KeyError, TypeError) as error:
         msg = f"line {number} is not a run in OpenAI's chat format: {error}"
         raise ValueError(msg) from error
@@ -219,9 +219,10 @@ def methods(*, curve: bool) -> dict[str, Callable[[], Sender]]:
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
-def measure(runs: Iterable[Run], make: Callable[[], Sender], table: PriceTable) -> Outcome:
+def measure(runs: Sequence[Run], make: Callable[[], Sender], table: PriceTable) -> Outcome:
     """All the runs, one after another, with one method at one price table."""
     outcome, send = Outcome(), make()
+    _warm_up(runs[0], make(), table)
     rates = PRICING.rates(table.model)
     if rates is None:
         msg = f"the price of {table.name} is not known"
@@ -230,14 +231,7 @@ def measure(runs: Iterable[Run], make: Callable[[], Sender], table: PriceTable) 
         cache = PromptCache(clock=lambda: 0.0)  # all calls come in time
         cost, last = 0.0, ()
         for at in run.calls:
-            request = ModelRequest(
-                model=table.model,
-                messages=list(run.messages[:at]),
-                system_message=run.system,
-                tools=list(run.tools),
-                model_settings=dict(table.settings),
-                state={"messages": list(run.messages[:at])},
-            )
+            request = _request(run, at, table)
             started = time.process_time()
             sent = send(request)
             outcome.seconds += time.process_time() - started
@@ -252,6 +246,24 @@ def measure(runs: Iterable[Run], make: Callable[[], Sender], table: PriceTable) 
         outcome.cost += cost
         outcome.runs.append(cost)
     return outcome
+
+
+def _request(run: Run, at: int, table: PriceTable) -> ModelRequest[Any]:
+    """The request that the answer at this index answers."""
+    return ModelRequest(
+        model=table.model,
+        messages=list(run.messages[:at]),
+        system_message=run.system,
+        tools=list(run.tools),
+        model_settings=dict(table.settings),
+        state={"messages": list(run.messages[:at])},
+    )
+
+
+def _warm_up(run: Run, send: Sender, table: PriceTable) -> None:
+    """Load what is loaded once."""
+    for at in run.calls[:3]:
+        send(_request(run, at, table))
 
 
 def _goes_on(last: Sequence[Segment], now: Sequence[Segment]) -> bool:

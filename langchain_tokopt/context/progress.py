@@ -25,8 +25,10 @@ from langchain_tokopt.context.trimming import Wanted, identifiers
 # What a message has beside its text: roles and separators.
 MESSAGE_TOKENS: Final = 4
 # A rewrite must remove so many tokens, and be worth this many times what it costs: what is expected may not come.
-LEAST_REMOVED: Final = 600
+LEAST_REMOVED: Final = 800
 MARGIN: Final = 1.3
+# Binding a tool rewrites the whole prompt, once: only so large a part of the calls that are expected is relied on.
+BINDING_CALLS: Final = 0.5
 # A result that would lose fewer tokens stays as it is.
 LEAST_LOST: Final = 40
 
@@ -159,7 +161,7 @@ class Progress:
         """
         if self.bound or not self.policy.binds_late:
             return self.bound
-        policy, left = self.policy, self.policy.expected.calls_left(self.calls)
+        policy, left = self.policy, BINDING_CALLS * self.policy.expected.calls_left(self.calls)
         each = policy.prices.write + policy.prices.read * left
         again = self.trimmable / max(1, self.calls) * left * (policy.prices.write + policy.prices.read * left / 2)
         cost = (policy.head_tokens + sum(self.tokens)) * policy.rewrite_factor
@@ -232,6 +234,7 @@ class Progress:
         policy = self.policy
         if not self.bound:
             written += policy.head_tokens + sum(self.tokens[:first])
+            left *= BINDING_CALLS
         return removed * left * policy.prices.read - MARGIN * written * policy.rewrite_factor
 
     def _rewrite(self, first: int, candidates: Sequence[Item]) -> None:

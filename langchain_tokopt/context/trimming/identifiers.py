@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 _TOKEN = re.compile(r"/?[\w#]+(?:[./:@\\-]{1,3}\w+)*", re.ASCII)
 _CAMEL = re.compile(r"[a-z][A-Z]")
 _MARK = re.compile(r"[_./:@\\]")
 _LETTER = re.compile(r"[A-Za-z]")
+_DIGIT = re.compile(r"\d")
 _DIGITS = re.compile(r"\d{5}")
 _NUMERIC = re.compile(r"[\d.:/\\-]+")
 
@@ -24,20 +26,20 @@ def identifiers(text: str) -> Iterator[str]:
     That is a word with an inner `_`, `.`, `/`, `:`, `@` or `\\`, one in camelCase or of letters and digits, or a number
     of five digits or more. Common words, short numbers, dates and times are none.
     """
-    for match in _TOKEN.finditer(text):
-        if is_identifier(match.group()):
-            yield match.group()
+    for token in _TOKEN.findall(text):
+        # Most words are plain ones: the first test is the cheapest.
+        if len(token) >= SHORTEST and not (token.isalpha() and token[1:].islower()) and is_identifier(token):
+            yield token
 
 
+@lru_cache(maxsize=16_384)
 def is_identifier(token: str) -> bool:
     """Whether a word is a name that cannot be guessed from its meaning."""
     if not SHORTEST <= len(token) <= LONGEST:
         return False
     if not _LETTER.search(token):
         return _DIGITS.search(token) is not None and _NUMERIC.fullmatch(token) is not None
-    digits = sum(character.isdigit() for character in token)
+    digits = len(_DIGIT.findall(token))
     if digits >= 3 or (digits and "-" not in token):
         return True
-    return len(token) >= SHORTEST_NAME and (
-        any(mark in token for mark in "_./:@\\") or _CAMEL.search(token) is not None
-    )
+    return len(token) >= SHORTEST_NAME and (_MARK.search(token) is not None or _CAMEL.search(token) is not None)

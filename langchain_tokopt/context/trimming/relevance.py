@@ -57,11 +57,19 @@ class Wanted:
         return found
 
 
-def relevance(texts: Sequence[str], wanted: Wanted, seen: Collection[str] = frozenset()) -> NDArray[np.float32]:
+def relevance(
+    texts: Sequence[str],
+    wanted: Wanted,
+    seen: Collection[str] = frozenset(),
+    *,
+    names: Sequence[Sequence[str]] | None = None,
+) -> NDArray[np.float32]:
     """How much each piece matters among these, float32 `[n]`.
 
-    `seen` holds the identifiers that are shown elsewhere: those that are not are news.
+    `seen` holds the identifiers that are shown elsewhere: the others are news. `names` are those of each piece, where
+    they are known.
     """
+    inside = [tuple(identifiers(text)) for text in texts] if names is None else names
     count = len(texts)
     place = np.arange(count)
     scores = _matches(texts, wanted)
@@ -72,9 +80,10 @@ def relevance(texts: Sequence[str], wanted: Wanted, seen: Collection[str] = froz
             scores[index] += PROBLEM
         if _DEFINITION.match(text):
             scores[index] += DEFINITION
-        new = {name for name in identifiers(text) if name not in seen and name not in news}
-        news |= new
-        scores[index] += NEW_NAME * min(len(new), MOST_NEW_NAMES)
+        new = {name for name in inside[index] if name not in seen and name not in news}
+        if new:
+            news |= new
+            scores[index] += NEW_NAME * min(len(new), MOST_NEW_NAMES)
     spread: NDArray[np.float32] = scores.astype(np.float32)
     spread[1:] += NEIGHBOUR * scores[:-1]
     spread[:-1] += NEIGHBOUR * scores[1:]

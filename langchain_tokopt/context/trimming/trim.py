@@ -6,6 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from langchain_tokopt.context.handles import handle
 from langchain_tokopt.context.lossless.size import text_size
 from langchain_tokopt.context.trimming.identifiers import identifiers
@@ -68,11 +71,13 @@ def trimmed(
     if len(parts) > MOST_PIECES:
         parts = _ends(text, parts)
     per_character = whole / max(1, len(text))
-    kept = _chosen(parts, max(0, tokens), per_character, wanted or Wanted(), seen)
+    names = [tuple(identifiers(part.text)) for part in parts]
+    scores = relevance([part.text for part in parts], wanted or Wanted(), seen, names=names)
+    kept = _chosen(parts, scores, max(0, tokens), per_character)
     if len(kept) == len(parts):
         return None
     name = handle(text if original is None else original)
-    shown = _rendered(parts, kept, seen, tool and f'{tool}("{name}")')
+    shown = _rendered(parts, names, kept, seen, tool and f'{tool}("{name}")')
     after = text_size(shown)
     return Trimmed(shown, after, name) if after + LEAST_SAVED <= whole else None
 
@@ -83,14 +88,11 @@ def _ends(text: str, parts: list[Piece]) -> list[Piece]:
     return [*parts[:half], Piece(middle, ends_line=True), *parts[-half:]]
 
 
-def _chosen(
-    parts: Sequence[Piece], tokens: int, per_character: float, wanted: Wanted, seen: Collection[str]
-) -> set[int]:
+def _chosen(parts: Sequence[Piece], scores: NDArray[np.float32], tokens: int, per_character: float) -> set[int]:
     """The pieces to keep: the most relevant ones that fit."""
-    scores = relevance([part.text for part in parts], wanted, seen)
     room = float(tokens)
     kept: set[int] = set()
-    for index in sorted(range(len(parts)), key=lambda index: (-scores[index], index)):
+    for index in np.argsort(-scores, kind="stable").tolist():
         cost = (len(parts[index].text) + 1) * per_character
         if cost <= room:
             kept.add(index)
@@ -100,12 +102,12 @@ def _chosen(
     return kept
 
 
-def _rendered(parts: list[Piece], kept: set[int], seen: Collection[str], ask: str | None) -> str:
+def _rendered(
+    parts: list[Piece], names: Sequence[Sequence[str]], kept: set[int], seen: Collection[str], ask: str | None
+) -> str:
     shown: list[Piece] = []
-    named = set(seen)
-    for index in sorted(kept):
-        named.update(identifiers(parts[index].text))
-    index = lines = 0
+    named = {name for index in kept for name in names[index]}
+    index = 0
     while index < len(parts):
         if index in kept:
             shown.append(parts[index])
@@ -114,15 +116,14 @@ def _rendered(parts: list[Piece], kept: set[int], seen: Collection[str], ask: st
         end = index
         while end < len(parts) and end not in kept:
             end += 1
-        gap = parts[index:end]
+        gap, inside = parts[index:end], names[index:end]
         index = end
         if sum(len(part.text) + 1 for part in gap) <= LEAST_LEFT_OUT:
             shown += gap
             continue
-        lines += sum(part.ends_line for part in gap)
         if shown and not shown[-1].ends_line:
             shown.append(Piece(" ", ends_line=False))
-        shown.append(Piece(_gap(gap, named), ends_line=gap[-1].ends_line))
+        shown.append(Piece(_gap(gap, inside, seen, named), ends_line=gap[-1].ends_line))
     whole = f"; {ask} has all of it" if ask else ""
     shown.append(Piece(f"[shown in part{whole}]", ends_line=True))
     if not shown[-2].ends_line:
@@ -130,16 +131,15 @@ def _rendered(parts: list[Piece], kept: set[int], seen: Collection[str], ask: st
     return joined(shown)
 
 
-def _gap(gap: list[Piece], named: set[str]) -> str:
+def _gap(gap: list[Piece], inside: Sequence[Sequence[str]], seen: Collection[str], named: set[str]) -> str:
     """What stands for pieces that are left out; the names in it are `named` from then on."""
     room = NAMED_SHARE * sum(len(part.text) + 1 for part in gap)
     names = []
-    for part in gap:
-        for name in identifiers(part.text):
-            if name not in named and len(name) < room:
-                named.add(name)
-                names.append(name)
-                room -= len(name) + 1
+    for name in (name for own in inside for name in own):
+        if name not in seen and name not in named and len(name) < room:
+            named.add(name)
+            names.append(name)
+            room -= len(name) + 1
     count = sum(part.ends_line for part in gap)
     left_out = f"{count} lines" if count > 1 else "1 line" if count else f"{sum(len(p.text) for p in gap)} characters"
     return f"[{left_out}: {' '.join(names)}]" if names else f"[{left_out}]"
