@@ -23,14 +23,15 @@ def settings(preset: str) -> dict[str, Any]:
         ConfigurationError: There is no such preset.
     """
     if preset == "minimal":
-        return {"cache": None, "tools": None, "history": HistoryCompression()}
+        without_loss = HistoryCompression(max_result_tokens=None, old_result_tokens=None)
+        return {"cache": None, "tools": None, "history": without_loss}
     if preset == "standard":
         return {"cache": SemanticCache(), "tools": ToolSelection(), "history": HistoryCompression()}
     if preset == "aggressive":
         return {
             "cache": SemanticCache(max_error=0.02),
             "tools": ToolSelection(max_tools=5, min_tools=10),
-            "history": HistoryCompression(),
+            "history": HistoryCompression(max_result_tokens=500, old_result_tokens=60),
         }
     if preset == "adaptive":
         return {

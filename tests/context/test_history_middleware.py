@@ -207,7 +207,7 @@ def test_the_decision_says_what_was_done_and_what_it_saves() -> None:
     assert decision.reason == "2 of 3 tool results are sent in fewer tokens"
     assert decision.detail["results"] == 3
     assert decision.detail["changed"] == 2
-    assert set(decision.detail) == {"results", "changed", "json", "repeats"}
+    assert set(decision.detail) == {"results", "changed", "in_part", "rewrites", "json", "repeats"}
     assert decision.tokens_before == sum(s.tokens for s in segments(asked, compression.counter))
     assert decision.tokens_after == sum(s.tokens for s in segments(sent, compression.counter))
     assert decision.tokens_after < decision.tokens_before
