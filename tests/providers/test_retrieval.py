@@ -20,12 +20,12 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from pydantic import BaseModel
 
-from langchain_tokopt import ToolSelection
+from langchain_tokopt import HistoryCompression, ToolBinder, ToolSelection
 from langchain_tokopt.flow import FlowMiddleware, compose
 from langchain_tokopt.model import OptimizedChatModel
 from langchain_tokopt.tools import ToolSelectionMiddleware
 from tests.context.partly import Partly
-from tests.providers.agents import APIS, RUNS, Ran, Run, chat_model, run
+from tests.providers.agents import APIS, RUNS, Ran, Run, chat_model, make_agent, optimizer, run
 from tests.providers.compared import THREAD, Alike
 from tests.providers.replies import Asked, Failure, Provider, Reply, ToolCall, compact, tool_name
 from tests.providers.server import ProviderServer, Record
@@ -72,13 +72,14 @@ def agent_of(
     wrapped = OptimizedChatModel.around(model, compose(*(flow.run_flow for flow in flows)))
     if how == "wrap":
         return create_agent(wrapped, tools, **more)
-    bound = wrapped.bind_tools(tools)
+    return graph_of(wrapped.bind_tools(tools), ToolNode(tools), **more)
+
+
+def graph_of(bound: Any, tools: ToolNode, **more: Any) -> Any:
+    """A graph that is written by hand."""
     graph = StateGraph(MessagesState)
-    graph.add_node(
-        "model",
-        RunnableLambda(lambda state: {"messages": [bound.invoke(state["messages"])]}),
-    )
-    graph.add_node("tools", ToolNode(tools))
+    graph.add_node("model", RunnableLambda(lambda state: {"messages": [bound.invoke(state["messages"])]}))
+    graph.add_node("tools", tools)
     graph.add_edge(START, "model")
     graph.add_conditional_edges("model", tools_condition)
     graph.add_edge("tools", "model")
@@ -374,3 +375,66 @@ def test_a_thread_with_searches_and_retrievals_goes_on_as_it_was_sent(
     assert asks(agent, kind, "Export what the file says again.").answer.endswith("Done: export_server:a")
     check_grows(provider.answered)
     assert len(provider.answered) >= 9
+
+
+# --- the history part itself -----------------------------------------------------------------------------------------
+
+FRUITS = ("apple", "cherry", "grape", "lemon", "melon", "peach", "plum")
+
+
+@tool
+def read_book(path: str) -> str:
+    """Read a book."""
+    return "\n".join(f"line {n} of {path} is about {FRUITS[n * n % 7]} and {FRUITS[n % 5]}" for n in range(300))
+
+
+def looks_up(number: int) -> Any:
+    """A model that reads a book, and looks up a line of it that it was not shown."""
+
+    def policy(asked: Asked) -> Reply:
+        results = asked.turn_results
+        if not results:
+            return Reply(tool_calls=(ToolCall(name="read_book", args={"path": f"book{number}"}),))
+        found = re.search(rf"line {number} of book{number} is about (\w+ and \w+)", "\n".join(results))
+        if found:
+            return Reply(text=f"About {found[1]}.")
+        marks = re.findall(rf'{OURS}\("(\w+)"\)', "\n".join(results))
+        look = ToolCall(name=OURS, args={"id": marks[0], "query": f"line {number}"})
+        return Reply(text="Let me see.", tool_calls=(look,))
+
+    return policy
+
+
+@apis
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        ("middleware", "astream"),
+        ("middleware", "invoke"),
+        ("wrap", "astream"),
+        ("graph", "invoke"),
+        ("binder", "stream"),
+    ],
+)
+def test_an_optimised_agent_looks_up_what_it_was_not_shown(
+    provider: ProviderServer, name: Provider, how: Any, kind: Run
+) -> None:
+    history = HistoryCompression(max_result_tokens=200, old_result_tokens=None)
+    model = chat_model(name, provider.renewed(looks_up(133)))
+    with optimizer(cache=None, tools=None, history=history) as tokopt:
+        more: dict[str, Any] = {"checkpointer": InMemorySaver()}
+        tools = [read_book, export_server]
+        if how == "graph":
+            agent = graph_of(tokopt.wrap(model).bind_tools(tools), ToolNode(tools), **more)
+        elif how == "binder":
+            binder = ToolBinder(tools)
+            agent = graph_of(binder.bind(tokopt.wrap(model)), binder.node(), **more)
+        else:
+            agent = make_agent(how, model, tools, tokopt, **more)
+        long = "Some words that come first. " * 400
+        assert asks(agent, kind, f"{long}What is line 133 about?").answer.endswith("About apple and lemon.")
+        provider.policy = looks_up(205)
+        assert asks(agent, kind, "And line 205 of the next?").answer.endswith("About melon and apple.")
+        assert tokopt.report().failures == ()
+    check_grows(provider.answered)
+    assert [OURS in names for names in tools_of(provider.answered)] == [False, *[True] * 5]
