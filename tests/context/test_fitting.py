@@ -274,7 +274,7 @@ def without_text(message: BaseMessage) -> dict[str, Any]:
     return fields
 
 
-@examples(deadline=None, max_examples=150)
+@examples(deadline=None, max_examples=80)
 @given(message_lists(max_turns=12), st.floats(0.02, 1.1), st.integers(0, 6))
 def test_any_history_fits_or_says_why_not(messages: list[BaseMessage], share: float, keep_last: int) -> None:
     messages = [message.model_copy(update={"id": f"m{n}"}) for n, message in enumerate(messages)]
@@ -305,7 +305,7 @@ def test_any_history_fits_or_says_why_not(messages: list[BaseMessage], share: fl
     assert all(a is b for a, b in zip(fit(view, limit, keep_last=keep_last), view, strict=True))
 
 
-@examples(deadline=None, max_examples=60)
+@examples(deadline=None, max_examples=40)
 @given(message_lists(max_turns=12), st.floats(0.05, 1.0), st.floats(0.05, 1.0))
 def test_more_room_never_shows_less_of_the_newest_messages(
     messages: list[BaseMessage], one: float, other: float

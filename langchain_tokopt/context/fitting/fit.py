@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 
-from langchain_tokopt.context.fitting.forms import LINE, line, shorter
+from langchain_tokopt.context.fitting.forms import LINE, Forms
 from langchain_tokopt.context.fitting.units import Unit, units_of
 from langchain_tokopt.context.importance import MessageImportance
-from langchain_tokopt.context.importance.reading import arguments_of, text_of
+from langchain_tokopt.context.importance.reading import text_of
 from langchain_tokopt.context.validate import problem
 from langchain_tokopt.errors import ConfigurationError, ContextTooLargeError
 from langchain_tokopt.tokens import TokenCounter
@@ -112,13 +112,11 @@ class _Fitting:
     ) -> None:
         self._messages = messages
         self._sizes = sizes
-        self._query = query
         self._limit = limit
-        self._tool = tool
         self._count = count
         self._units = units_of(messages)
         self._scores = [max(scores[unit.start : unit.end]) for unit in self._units]
-        self._calls = _calls(messages)
+        self._texts = Forms(messages, query, tool)
         self._shown: dict[int, _Form] = {}
         self._forms: dict[tuple[int, float], _Form] = {}
         self._used = 0
@@ -222,13 +220,11 @@ class _Fitting:
 
     def _least(self, at: int) -> _Form:
         """The fewest tokens that a pinned unit can have: its results in a line, its own text as it is."""
-        return self._form(
-            at, lambda index: line(self._messages[index], self._query) if index > self._units[at].start else None
-        )
+        return self._form(at, lambda index: self._texts.line(index) if index > self._units[at].start else None)
 
     def _line(self, at: int) -> _Form:
         if (at, 0.0) not in self._forms:
-            self._forms[at, 0.0] = self._form(at, lambda index: line(self._messages[index], self._query))
+            self._forms[at, 0.0] = self._form(at, self._texts.line)
         return self._forms[at, 0.0]
 
     def _short(self, at: int, ratio: float) -> _Form:
@@ -240,12 +236,9 @@ class _Fitting:
         pinned = self._units[at].pinned is not None
 
         def short(index: int) -> BaseMessage | None:
-            message = self._messages[index]
             if pinned and index == self._units[at].start:
                 return None
-            call = self._calls.get(index, "")
-            tokens = max(LINE, int(ratio * self._sizes[index]))
-            return shorter(message, tokens, self._query, call, self._tool)
+            return self._texts.shorter(index, max(LINE, int(ratio * self._sizes[index])))
 
         return self._form(at, short)
 
@@ -259,16 +252,3 @@ class _Fitting:
             shown.append(made)
             tokens += size
         return _Form(tuple(shown), tokens)
-
-
-def _calls(messages: Iterable[BaseMessage]) -> dict[int, str]:
-    """For each result the arguments of its call, as text."""
-    made: dict[str | None, str] = {}
-    found: dict[int, str] = {}
-    for index, message in enumerate(messages):
-        if isinstance(message, AIMessage):
-            for call in message.tool_calls:
-                made[call["id"]] = arguments_of(AIMessage("", tool_calls=[call]))
-        elif isinstance(message, ToolMessage):
-            found[index] = made.get(message.tool_call_id, "")
-    return found

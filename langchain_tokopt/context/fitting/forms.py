@@ -9,10 +9,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from numpy.typing import NDArray
 
 from langchain_tokopt.context.fitting.units import has_thoughts, is_system
 from langchain_tokopt.context.handles import handle
+from langchain_tokopt.context.importance.reading import written
+from langchain_tokopt.context.importance.wording import read_part
 from langchain_tokopt.context.lossless.size import text_size
 from langchain_tokopt.context.ranking import Passage, best_within, rank
 from langchain_tokopt.context.ranking.sentences import sentences
@@ -23,57 +27,108 @@ from langchain_tokopt.context.trimming.relevance import relevance
 SHORT: Final = 120
 # A line of names: so many tokens at most.
 LINE: Final = 90
-# Of the tokens of a shortened output the rest names what is left out.
-_BESIDE_NAMES: Final = 0.75
+# Of the tokens of a shortened output the others name what is left out: agents come back for names more than for lines.
+_BESIDE_NAMES: Final = 0.3
 _MARKS: Final = 30  # tokens
 MOST_LINES: Final = 20_000
 _GAP: Final = "[...] "
 _FIRST_LINE: Final = 120  # characters
+# Of what is asked, what decides which lines stay.
+_TASK_HEAD, _TASK_TAIL = 600, 400
 # Of a longer output the names are taken from its head and its tail.
 _NAMES_HEAD, _NAMES_TAIL = 48_000, 16_000
 
 
-def shorter(message: BaseMessage, tokens: int, query: str, call: str, tool: str | None) -> BaseMessage | None:
-    """The message with about `tokens` tokens of text; `None` when it has no form that is shorter.
+class Forms:
+    """The shorter forms of the messages of a history.
 
     Args:
-        message: Anything but a system message.
-        tokens: For the texts together.
+        messages: The history.
         query: What is asked: decides which sentences and lines stay.
-        call: The arguments of the call that a result answers.
         tool: The tool that gives back what is left out; `None` where the model has none.
     """
-    texts = dict(_texts(message))
-    sizes = {index: text_size(text) for index, text in texts.items()}
-    whole = sum(sizes.values())
-    if whole <= max(tokens, SHORT) or not _may_change(message):
-        return None
-    new: dict[int | None, str] = {}
-    for index, text in texts.items():
-        room = tokens * sizes[index] // whole
-        if isinstance(message, ToolMessage):
-            said = _lines(text, sizes[index], room, Wanted(call, query), tool)
-        else:
-            said = _sentences(text, room, query)
-        if said is not None:
-            new[index] = said
-    return with_texts(message, new) if new else None
+
+    def __init__(self, messages: Sequence[BaseMessage], query: str, tool: str | None) -> None:
+        self._messages = messages
+        self._query = query
+        self._task = read_part(query, _TASK_HEAD, _TASK_TAIL)
+        self._tool = tool
+        self._calls = _calls(messages)
+        self._sizes: dict[int, dict[int | None, int]] = {}
+        self._scored: dict[tuple[int, int | None], tuple[list[str], NDArray[np.float32]]] | None = None
+
+    def shorter(self, at: int, tokens: int) -> BaseMessage | None:
+        """Message `at` with about `tokens` tokens of text; `None` when it has no form that is shorter."""
+        message, sizes = self._messages[at], self._size(at)
+        whole = sum(sizes.values())
+        if whole <= max(tokens, SHORT) or not _may_change(message):
+            return None
+        new: dict[int | None, str] = {}
+        for index, text in _texts(message):
+            room = tokens * sizes[index] // whole
+            if isinstance(message, ToolMessage):
+                wanted = Wanted(self._calls.get(at, ""), self._task)
+                said = _lines(text, sizes[index], room, wanted, self._tool)
+            else:
+                said = self._sentences(at, index, room)
+            if said is not None:
+                new[index] = said
+        return with_texts(message, new) if new else None
+
+    def line(self, at: int) -> BaseMessage | None:
+        """Message `at` in a line: a result as its size and the names in it, anything else as its best sentences."""
+        message = self._messages[at]
+        if sum(self._size(at).values()) <= SHORT or not _may_change(message):
+            return None
+        new: dict[int | None, str] = {}
+        for index, text in _texts(message):
+            if len(text) < _FIRST_LINE:
+                continue
+            said = names_line(text) if isinstance(message, ToolMessage) else self._sentences(at, index, LINE)
+            if said is not None and len(said) < len(text):
+                new[index] = said
+        return with_texts(message, new) if new else None
+
+    def _size(self, at: int) -> dict[int | None, int]:
+        if at not in self._sizes:
+            self._sizes[at] = {index: text_size(text) for index, text in _texts(self._messages[at])}
+        return self._sizes[at]
+
+    def _sentences(self, at: int, index: int | None, tokens: int) -> str | None:
+        """The best sentences within so many tokens, in order; `None` when not one fits, or all do."""
+        if self._scored is None:
+            self._scored = self._score()
+        found, scores = self._scored[at, index]
+        kept = best_within(scores, [text_size(one) for one in found], tokens)
+        return None if not kept or len(kept) == len(found) else _joined(found, kept)
+
+    def _score(self) -> dict[tuple[int, int | None], tuple[list[str], NDArray[np.float32]]]:
+        """The sentences of all long texts that are no results, and what they are worth: asked once for all of them."""
+        long = [
+            (at, index, sentences(text))
+            for at, message in enumerate(self._messages)
+            if not isinstance(message, ToolMessage) and _may_change(message) and sum(self._size(at).values()) > SHORT
+            for index, text in _texts(message)
+        ]
+        passages = [Passage(one, group=(at, index or 0)) for at, index, found in long for one in found]
+        scores = rank(self._query, passages)
+        scored, start = {}, 0
+        for at, index, found in long:
+            scored[at, index] = found, scores[start : start + len(found)]
+            start += len(found)
+        return scored
 
 
-def line(message: BaseMessage, query: str) -> BaseMessage | None:
-    """The message in a line: a result as its size and the names in it, anything else as its best sentence."""
-    texts = dict(_texts(message))
-    whole = sum(text_size(text) for text in texts.values())
-    if whole <= SHORT or not _may_change(message):
-        return None
-    new: dict[int | None, str] = {}
-    for index, text in texts.items():
-        if len(text) < _FIRST_LINE:
-            continue
-        said = names_line(text) if isinstance(message, ToolMessage) else _sentences(text, LINE, query)
-        if said is not None and len(said) < len(text):
-            new[index] = said
-    return with_texts(message, new) if new else None
+def _calls(messages: Sequence[BaseMessage]) -> dict[int, str]:
+    """For each result the arguments of its call, as text."""
+    made: dict[str | None, str] = {}
+    found: dict[int, str] = {}
+    for at, message in enumerate(messages):
+        if isinstance(message, AIMessage):
+            made.update((call["id"], written(call["args"])) for call in message.tool_calls)
+        elif isinstance(message, ToolMessage):
+            found[at] = made.get(message.tool_call_id, "")
+    return found
 
 
 def with_texts(message: BaseMessage, texts: Mapping[int | None, str]) -> BaseMessage:
@@ -161,15 +216,6 @@ def _texts(message: BaseMessage) -> list[tuple[int | None, str]]:
 def _may_change(message: BaseMessage) -> bool:
     """A thought belongs to the very text that follows it."""
     return not is_system(message) and not (isinstance(message, AIMessage) and has_thoughts(message))
-
-
-def _sentences(text: str, tokens: int, query: str) -> str | None:
-    """The best sentences within so many tokens, in order; `None` when not one fits, or all do."""
-    found = sentences(text)
-    sizes = [text_size(one) for one in found]
-    scores = rank(query, [Passage(one, group="") for one in found])
-    kept = best_within(scores, sizes, tokens)
-    return None if not kept or len(kept) == len(found) else _joined(found, kept)
 
 
 def _joined(found: Sequence[str], kept: Sequence[int]) -> str:

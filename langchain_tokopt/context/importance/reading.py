@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
 
 from langchain_tokopt.context.importance import wording
+from langchain_tokopt.context.importance.facts import facts
 from langchain_tokopt.lexical import terms
 from langchain_tokopt.weighted_memo import WeightedMemo
 
 Kind = Literal["system", "human", "ai", "result"]
 
+_TELLING = 4
 _FEW_TERMS = 400  # of a long text, its first terms
 _DEEPEST = 20  # levels of a call's arguments that are looked into
 
@@ -62,16 +65,25 @@ def _read(kind: Kind, text: str, written: str) -> Reading:
     names = tuple(wording.identifiers(f"{text}\n{written}" if written else text))
     if kind == "result":
         return Reading(names, (), (0, 0, 0, 0, 0), False, False, wording.fails(part), False, False)
+    words = wording.words_of(part)
+    distinct = dict.fromkeys(words)
     return Reading(
         names,
-        tuple(dict.fromkeys(terms(part)[:_FEW_TERMS])),
-        wording.facts(part),
-        instruction=kind == "human" and wording.instructs(part),
-        decision=wording.decides(part),
+        _telling(part, distinct),
+        facts(part, words),
+        instruction=kind == "human" and wording.instructs(part, distinct),
+        decision=wording.decides(part, distinct),
         error=False,
-        small_talk=wording.is_small_talk(text),
+        small_talk=wording.is_small_talk(text, words),
         question="? " in part or part.rstrip().endswith("?"),
     )
+
+
+def _telling(text: str, words: Collection[str]) -> tuple[str, ...]:
+    """The first words of a text that may say something new: by their length, which is faster than a list of words."""
+    # Where words are written without spaces, pairs of characters take their place.
+    found = [word for word in words if len(word) >= _TELLING] if text.isascii() else list(dict.fromkeys(terms(text)))
+    return tuple(found[:_FEW_TERMS])
 
 
 def kind_of(message: BaseMessage) -> Kind:
@@ -96,14 +108,13 @@ def arguments_of(message: BaseMessage) -> str:
     """The arguments of the message's tool calls as text, a value a line; empty without calls."""
     if not isinstance(message, AIMessage):
         return ""
-    return "\n".join(
-        _written(call.get("args"), _DEEPEST) for call in (*message.tool_calls, *message.invalid_tool_calls)
-    )
+    return "\n".join(written(call.get("args")) for call in (*message.tool_calls, *message.invalid_tool_calls))
 
 
-def _written(value: Any, deepest: int) -> str:
+def written(value: Any, deepest: int = _DEEPEST) -> str:
+    """A call's arguments as text, a value a line."""
     if isinstance(value, str) or deepest == 0:
         return value if isinstance(value, str) else ""
     if isinstance(value, dict):
-        return "\n".join(_written(item, deepest - 1) for item in value.values())
-    return "\n".join(_written(item, deepest - 1) for item in value) if isinstance(value, list) else str(value)
+        return "\n".join(written(item, deepest - 1) for item in value.values())
+    return "\n".join(written(item, deepest - 1) for item in value) if isinstance(value, list) else str(value)

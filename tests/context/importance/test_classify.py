@@ -277,7 +277,7 @@ def test_nothing_has_no_importance() -> None:
     assert classify() == []
 
 
-@examples(deadline=None)
+@examples(deadline=None, max_examples=50)
 @given(message_lists(), st.one_of(st.none(), odd_texts()))
 def test_any_history_is_classified_the_same_each_time_and_left_as_it_is(
     messages: list[BaseMessage], query: str | None

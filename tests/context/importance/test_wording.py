@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_tokopt.context.importance.wording import decides, facts, fails, identifiers, is_small_talk, read_part
+from langchain_tokopt.context.importance.facts import facts
+from langchain_tokopt.context.importance.wording import decides, fails, identifiers, is_small_talk, read_part, words_of
 
 
 def test_identifiers_are_paths_code_names_and_ids() -> None:
@@ -40,22 +41,27 @@ def test_output_that_speaks_of_failures_is_none(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["Thanks!", "ok", "Yes, sounds good", "Hello, how are you?", "", "👍"])
 def test_small_talk_is_known(text: str) -> None:
-    assert is_small_talk(text)
+    assert is_small_talk(text, words_of(text))
 
 
 @pytest.mark.parametrize("text", ["ok 2", "Thanks, delete it", "No, the other file", "yes " * 60, "danke schön"])
 def test_what_says_more_is_no_small_talk(text: str) -> None:
-    assert not is_small_talk(text)
+    assert not is_small_talk(text, words_of(text))
 
 
 def test_decisions_are_known() -> None:
-    assert decides("Let's go with PostgreSQL")
-    assert decides("The root cause is a lock.")
-    assert not decides("What a day")
+    assert [
+        decides(text, words_of(text)) for text in ("Let\u2019s go with MySQL", "The root cause is a lock", "What a day")
+    ] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_facts_are_counted_by_kind() -> None:
-    assert facts('In March 2021 I met Ines, she said "come in".') == (1, 2, 2, 1, 1)
+    text = 'In March 2021 I met Ines, she said "come in" to my friend. I have painted last week.'
+    assert facts(text, words_of(text)) == (1, 3, 2, 1, 3)
 
 
 def test_a_long_text_is_read_at_both_ends() -> None:
