@@ -19,6 +19,12 @@ from langchain_tokopt.errors import ConfigurationError
 GAP = "\u2026"
 
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
+# A name that a text opens with: "The Old Bridge of Porto is ..." -> "Old Bridge of Porto".
+_OPENING = re.compile(
+    r"\W*(?:(?:The|An?)\s+)?((?:[^\W\d_a-z][\w'\u2019.-]*)"
+    r"(?:\s+(?:(?:of|the|and|de|la|von)\s+){0,2}[^\W\d_a-z][\w'\u2019.-]*)*)"
+)
+_OPENING_CHARS = 200
 _PATH_END = re.compile(r"([^/\\]+?)(?:\.\w{1,8})?[/\\]*\Z")
 
 
@@ -35,8 +41,8 @@ def compress_documents(
     """The documents with those sentences that the query needs most, whole and in their order.
 
     Sentences compete across all documents; their titles (`metadata["title"]`, else the last part of
-    `metadata["source"]`) help to find them. A document of which nothing is kept is left out; the others keep their id
-    and their metadata. Documents that fit as they are come back unchanged.
+    `metadata["source"]`, else the name that the text opens with) help to find them. A document of which nothing is kept
+    is left out; the others keep their id and their metadata. Documents that fit as they are come back unchanged.
 
     Args:
         query: What the documents were retrieved for.
@@ -90,12 +96,13 @@ def _check(query: Any, documents: Sequence[Any], max_tokens: Any, ratio: Any) ->
 
 
 def title(document: Document) -> str:
-    """What a document is headed with: its title, else the name of the file or page that it is from."""
+    """What a document is headed with: its title, or the name of its file or page, or one that it opens with."""
     given = document.metadata.get("title")
     if isinstance(given, str) and given.strip():
         return given
     source = document.metadata.get("source")
     found = _PATH_END.search(source[-500:]) if isinstance(source, str) else None
+    found = found or _OPENING.match(document.page_content[:_OPENING_CHARS])
     return found[1] if found else ""
 
 

@@ -63,12 +63,16 @@ def test_the_name_of_the_source_helps_to_find_a_document() -> None:
         ({"title": " ", "source": "https://example.org/a/b.html"}, "b"),
         ({"title": 3, "source": "C:\\files\\notes.txt"}, "notes"),
         ({"source": "folder/"}, "folder"),
-        ({"source": None}, ""),
-        ({}, ""),
+        ({"source": None}, "Old Bridge of Porto"),
+        ({}, "Old Bridge of Porto"),
     ],
 )
 def test_titles(metadata: dict[str, Any], found: str) -> None:
-    assert title(Document("x", metadata=metadata)) == found
+    assert title(Document("The Old Bridge of Porto is closed.", metadata=metadata)) == found
+
+
+def test_a_text_that_opens_with_no_name_has_no_title() -> None:
+    assert [title(Document(text)) for text in ("", "it is closed.", "42 bridges", "(...)")] == [""] * 4
 
 
 def test_a_gap_between_lines_stands_on_its_own_line_and_can_be_left_out() -> None:

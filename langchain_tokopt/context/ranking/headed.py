@@ -14,7 +14,7 @@ from langchain_tokopt.context.ranking.turns import standard
 from langchain_tokopt.context.ranking.windows import Places
 from langchain_tokopt.context.ranking.words import content_words, is_light
 
-_WEIGHTS = {"own": 0.8, "lead": 0.7, "heading": 0.9, "named": 1.3, "named_lead": 0.5, "names": 0.35, "hop": 0.55}
+_WEIGHTS = {"own": 0.7, "lead": 0.7, "heading": 0.9, "named": 1.3, "named_lead": 0.5, "names": 0.5, "hop": 0.6}
 # From so many best sentences others are looked for, so many times over: each finding may lead to the next.
 _HOP_SENTENCES, _HOP_FADING, _HOPS = 4, 3.0, 2
 # A heading is named where so much of it, by the rarity of its words, is said.
@@ -88,7 +88,7 @@ class HeadedSignals:
             for other in self._naming(self._labels[at]):
                 naming[other] = max(naming[other], worth)
             for word in self.index.words[at]:
-                if word not in weights and not is_light(word) and self.index.spread(word) > 1:
+                if word not in weights and not is_light(word) and 1 < self.index.spread(word) <= len(scores) / 2:
                     leads[word] = leads.get(word, 0.0) + worth
         hop = np.sqrt(bm25(self.index.frequencies(leads, families=False), self.index.lengths, leads))
         return np.asarray(

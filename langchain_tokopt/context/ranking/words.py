@@ -17,13 +17,14 @@ _CONTRACTION = re.compile(r"(?:n['\u2019]t|['\u2019](?:s|re|ve|ll|d|m))\b", re.I
 # One word a list entry would fill the screen.
 _STOP = frozenset(
     """
-    a about after again all also am an and any are as at be because been before being between both but by ca can could
-    did do does doing done during each either else ever even few for from gets getting go goes going gone got had has
-    have having he hello her here hers hey hi him his how i if in into is it its just let like me might mine more most
-    much must my no nor not of off oh ok okay on once only onto or other our ours out over own please quite rather
-    really s same shall she should since so some still such t than thank thanks that the their theirs them then there
-    these they this those through to too up upon us very was we went were what when where whether which while who whom
-    whose why will with wo would wow yeah yes yet you your yours
+    a about additionally after again all also although am an and any are as at be because been before being between
+    both but by ca can could did do does doing done during each either else even ever few finally for from
+    furthermore gets getting go goes going gone got had has have having he hello her here hers hey hi him his how
+    however i if in into is it its just let like me meanwhile might mine more moreover most much must my no nor not
+    of off oh ok okay on once only onto or other our ours out over own please quite rather really s same shall she
+    should since so some still such t than thank thanks that the their theirs them then there therefore these they
+    this those though through thus to too up upon us very was we went were what when where whether which while who
+    whom whose why will with wo would wow yeah yes yet you your yours
     """.split()  # noqa: SIM905
 )
 _LIGHT = frozenset(
