@@ -35,11 +35,12 @@ def carrying(result: Sequence[BaseMessage], asked: Sequence[BaseMessage]) -> lis
 
 def _carrying(answer: AIMessage, before: list[dict[str, Any]]) -> AIMessage:
     levels = _levels(answer)
-    if not before and (not levels or levels[-1]["content"] == answer.content):
+    content = _as_said(answer, levels[-1]["content"]).content if levels else answer.content
+    if not before and (not levels or levels[-1]["content"] == content):
         return answer
     # What is streamed of all answers of a step is one message: the last one keeps its own content apart. A key of its
     # own for each flow: streamed values of one key would be run into each other.
-    kept = {_key(len(levels)): {"messages": before, "content": answer.content}}
+    kept = {_key(len(levels)): {"messages": before, "content": content}}
     return answer.model_copy(update={"additional_kwargs": {**answer.additional_kwargs, **kept}})
 
 

@@ -336,11 +336,16 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     return run
 
 
-def bare(*responses: Any, outside: Sequence[FlowMiddleware] = (), tools: Any = None) -> tuple[Any, ScriptedModel]:
+def bare(
+    *responses: Any, outside: Sequence[FlowMiddleware] = (), tools: Any = None, nested: bool = False
+) -> tuple[Any, ScriptedModel]:
+    """A wrapped model; `nested`: wrapped once more for what is outside."""
     model = ScriptedModel(responses=list(responses))
-    flow = compose(*(one.run_flow for one in outside), Partly(keeps=False).run_flow)
-    bound = OptimizedChatModel.around(model, flow).bind_tools(tools or [read_file, write_file])
-    return bound, model
+    inside, further = Partly(keeps=False).run_flow, [one.run_flow for one in outside]
+    wrapped = OptimizedChatModel.around(model, inside if nested else compose(*further, inside))
+    if nested:
+        wrapped = OptimizedChatModel.around(wrapped, compose(*further))
+    return wrapped.bind_tools(tools or [read_file, write_file]), model
 
 
 async def test_a_bare_model_has_one_answer_and_shows_the_retrieval_again(ask: Ask) -> None:
@@ -431,8 +436,9 @@ async def test_an_agent_searches_and_retrieves_at_once() -> None:
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
 @pytest.mark.parametrize("mode", ["rebind", "proxy"])
+@pytest.mark.parametrize("nested", [False, True], ids=["one model", "nested"])
 async def test_what_a_bare_model_searches_and_retrieves_comes_again_in_its_order(
-    ask: Ask, order: list[Any], mode: Any
+    ask: Ask, order: list[Any], mode: Any, nested: bool
 ) -> None:
     export = EXPORT if mode == "rebind" else call("call_tool", "c9", name="export_server", arguments={"item": "x"})
     steps = [ai(f"step {n}", tool_calls=calls) for n, calls in enumerate(order)]
@@ -442,6 +448,7 @@ async def test_what_a_bare_model_searches_and_retrieves_comes_again_in_its_order
         "done",
         outside=[selecting(mode, keeps_searches=False)],
         tools=toolbox(read_file),
+        nested=nested,
     )
     answer = await ask(bound, *READ)
     assert [(one["name"], one["args"]) for one in answer.tool_calls] == [("export_server", {"item": "x"})]
