@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_tokopt.lexical import BM25, terms
+from langchain_tokopt.lexical import BM25, terms, tokens
 
 
 def test_terms_are_lower_case_split_stemmed_and_without_stop_words() -> None:
@@ -55,3 +55,8 @@ def test_any_text_gives_one_finite_score_per_text(texts: list[str], query: str) 
     assert scores.shape == (len(texts),)
     assert np.isfinite(scores).all()
     assert (scores >= 0).all()
+
+
+def test_tokens_are_all_words_as_they_are_written() -> None:
+    assert tokens("Please list the createdInvoices") == ["please", "list", "the", "created", "invoices"]
+    assert tokens("\u67e5\u8be2\u5929 now") == ["\u67e5\u8be2", "\u8be2\u5929", "now"]
