@@ -63,8 +63,6 @@ BY_PRICE = [
     Case("auto", "openai", "rebind", {"model": "gpt-4-turbo"}),
     Case("auto", "openai", "proxy"),
 ]
-
-
 EXPORTS = wants("export_server")
 
 
