@@ -11,13 +11,17 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import Any, cast
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
+from langchain_tokopt.context.folding import fold
 from langchain_tokopt.context.habits import Habits
 from langchain_tokopt.context.lossless.ingest import Ingest, ToolResult
+from langchain_tokopt.context.memory import ChatMemory
+from langchain_tokopt.context.overflow import within
 from langchain_tokopt.context.policy import Expected, Policy, Prices, Sizes
 from langchain_tokopt.context.retrieval import is_retrieved, retrieval_schema
 from langchain_tokopt.context.threads import Reading, Threads
@@ -39,6 +43,8 @@ class View:
         saved: Estimated tokens that each kind of change saves: "json", "whitespace", "repeats".
         problem: Why the list was passed through untouched; `None` when it is valid.
         reading: What is known of the thread; `None` where nothing is done.
+        blocks: The originals of the parts of the conversation that are shown in short, by their handles.
+        fitted: Whether messages were left out or cut to fit into `max_tokens`.
     """
 
     messages: list[BaseMessage]
@@ -46,6 +52,13 @@ class View:
     saved: Mapping[str, int] = field(default_factory=dict)
     problem: str | None = None
     reading: Reading | None = None
+    blocks: Mapping[str, str] = field(default_factory=dict)
+    fitted: bool = False
+
+    def cut_to(self, messages: list[BaseMessage]) -> View:
+        """The view with these messages, which were made to fit."""
+        changed = tuple(range(len(messages)))
+        return replace(self, messages=messages, changed=changed, fitted=True)
 
 
 class HistoryCompression:
@@ -69,6 +82,10 @@ class HistoryCompression:
             never.
         keep_steps: The results of so many of the newest steps stay as they are.
         retrieve: Let the model get back what is shown in part, by a tool `retrieve_original`. `False`: it cannot.
+        chat: Shows what a long conversation leaves behind in short, where that pays, and recalls what a new question
+            needs of it. Off by default: what is not recalled is not seen.
+        max_tokens: The most that the messages may have. Where they have more, the least important ones are cut or left
+            out, whatever that costs.
         counter: Counts tokens for reports and prices. What a result looks like does not depend on it.
         pricing: Says what tokens cost.
         remember: Keep what was computed, within bounds, so that a growing history costs only what is new.
@@ -87,6 +104,8 @@ class HistoryCompression:
         old_result_tokens: int | None = 80,
         keep_steps: int = 2,
         retrieve: bool = True,
+        chat: ChatMemory | None = None,
+        max_tokens: int | None = None,
         counter: TokenCounter | None = None,
         pricing: Pricing | None = None,
         remember: bool = True,
@@ -101,7 +120,15 @@ class HistoryCompression:
         self.never = frozenset(never)
         self.sizes = _sizes(max_result_tokens, old_result_tokens, keep_steps)
         self.retrieve = retrieve
-        self.active = self._lossless is not None or self.sizes is not None
+        if chat is not None and not isinstance(chat, ChatMemory):
+            raise ConfigurationError("chat", chat, "give a ChatMemory or None")
+        self.chat = chat
+        if max_tokens is not None and (
+            isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1
+        ):
+            raise ConfigurationError("max_tokens", max_tokens, "give a whole number of at least 1, or None")
+        self.max_tokens = max_tokens
+        self.active = self._lossless is not None or self.sizes is not None or chat is not None
         self._plain = self.policy(None, tool=None)
         self._counter = counter
         self._pricing = pricing
@@ -177,25 +204,61 @@ class HistoryCompression:
         """What binding the tool that gives back originals costs on each call."""
         return self.counter.tool(retrieval_schema(name))
 
-    def examine(self, messages: Sequence[BaseMessage], *, start: int = 0, policy: Policy | None = None) -> View:
-        """The view, with what was changed in it and what that saves."""
-        given = list(messages)
-        if not self.active or not any(isinstance(message, ToolMessage) for message in given):
+    def examine(
+        self,
+        messages: Sequence[BaseMessage],
+        *,
+        start: int = 0,
+        policy: Policy | None = None,
+        max_tokens: int | None = None,
+        query: str | None = None,
+        model: str | None = None,
+    ) -> View:
+        """The view, with what was changed in it and what that saves.
+
+        Raises:
+            ContextTooLargeError: What must stay has more than `max_tokens` (by default those of the settings).
+        """
+        given, policy = list(messages), policy or self._plain
+        limit = max_tokens or self.max_tokens
+        if not given or not (self.active or limit):
             return View(given)
         wrong = problem(given)
         if wrong is not None:
             return self._untouched(given, wrong)
-        results = dict(self._tool_results(given, start))
-        reading = self._threads.read(given, [results.get(index) for index in range(len(given))], policy or self._plain)
-        view, saved = list(given), Counter[str]()
-        for index, shown in reading.shown:
+        view = self._compressed(given, start, policy) if self.active else View(given)
+        if limit is None:
+            return view
+        shown = within(view.messages, limit, counter=self.counter, model=model, tool=policy.tool, query=query)
+        return view if all(map(is_, shown, view.messages)) and len(shown) == len(view.messages) else view.cut_to(shown)
+
+    def _compressed(self, given: list[BaseMessage], start: int, policy: Policy) -> View:
+        folded = fold(self.chat, given, policy) if self.chat else None
+        base, blocks = given, {}
+        if folded is not None and folded.blocks:
+            base, blocks = folded.messages, dict(folded.blocks)
+            start = sum(at is not None and at < start for at in folded.origin)
+            # The prompt is rewritten as it is: the tool may as well be bound from here on.
+            policy = replace(policy, expected=replace(policy.expected, trims=True))
+        if not blocks and not any(isinstance(message, ToolMessage) for message in given):
+            return View(given)
+        results = dict(self._tool_results(base, start))
+        reading = self._threads.read(base, [results.get(index) for index in range(len(base))], policy)
+        shown, saved = list(base), Counter[str]()
+        for index, result in reading.shown:
             # The given message and not the one that was read: they differ in what is no text.
-            message = cast("ToolMessage", given[index])
-            view[index] = message.model_copy(update={"content": shown.content(message)})
-            saved.update(dict(shown.saved))
-        if not only_results_changed(given, view):
+            message = cast("ToolMessage", base[index])
+            shown[index] = message.model_copy(update={"content": result.content(message)})
+            saved.update(dict(result.saved))
+        if not only_results_changed(base, shown):
             return self._untouched(given, "the edit would have touched more than the text of tool results")
-        return View(view, tuple(index for index, _ in reading.shown), dict(saved), reading=reading)
+        if folded is None or not blocks:
+            return View(shown, tuple(index for index, _ in reading.shown), dict(saved), reading=reading)
+        view = folded.with_recalled(shown)
+        if wrong := problem(view):
+            return self._untouched(given, f"in short {wrong}")
+        changed = tuple(at for at, message in enumerate(view) if at >= len(given) or message is not given[at])
+        return View(view, changed, dict(saved), reading=reading, blocks=blocks)
 
     def _untouched(self, messages: list[BaseMessage], wrong: str) -> View:
         with self._lock:
@@ -232,17 +295,34 @@ def _sizes(new: int | None, old: int | None, keep_steps: int) -> Sizes | None:
 def compress_messages(
     messages: Sequence[BaseMessage],
     *,
-    dedupe: bool = True,
-    json: bool = True,
-    whitespace: bool = True,
-    min_tokens: int = 8,
-    never: Collection[str] = (),
+    max_tokens: int | None = None,
+    query: str | None = None,
+    max_result_tokens: int | None = None,
+    counter: TokenCounter | None = None,
+    **settings: Any,
 ) -> list[BaseMessage]:
-    """The messages as `HistoryCompression` shows them: tool results in fewer tokens. The given ones stay as they are.
+    """The messages in fewer tokens, the given ones stay as they are: tool results without loss, and no more than fits.
 
     For a history that grows keep a `HistoryCompression`: it computes only what is new.
+
+    Args:
+        messages: A history that a provider would take; another comes back as it is.
+        max_tokens: The most that all of them may have. What matters least for `query` is cut or left out.
+        query: What they are needed for; by default the newest text of the user.
+        max_result_tokens: Tool results with more tokens are shown in part.
+        counter: Counts tokens for `max_tokens`.
+        settings: Further arguments of `HistoryCompression`.
+
+    Raises:
+        ContextTooLargeError: What must stay has more than `max_tokens`; the message names the biggest parts.
+        ConfigurationError: A setting makes no sense.
     """
+    settings = {"old_result_tokens": None, "retrieve": False, "remember": False, **settings}
     history = HistoryCompression(
-        dedupe=dedupe, json=json, whitespace=whitespace, min_tokens=min_tokens, never=never, remember=False
+        max_result_tokens=max_result_tokens, max_tokens=max_tokens, counter=counter, **settings
     )
-    return history.view(messages)
+    return history.examine(messages, query=query if query is not None else _newest_text(messages)).messages
+
+
+def _newest_text(messages: Sequence[BaseMessage]) -> str:
+    return next((str(message.text) for message in reversed(messages) if isinstance(message, HumanMessage)), "")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, ClassVar, cast
 
@@ -18,6 +18,7 @@ from langchain_tokopt.context.history import HistoryCompression, View
 from langchain_tokopt.context.policy import Expected, Policy, Prices
 from langchain_tokopt.context.retrieval import Originals
 from langchain_tokopt.context.retrieval_flow import name_beside, retrieving, with_retrieval
+from langchain_tokopt.errors import ContextTooLargeError
 from langchain_tokopt.events import Decision, Mode, Sink
 from langchain_tokopt.flow import Flow, FlowMiddleware, is_internal
 from langchain_tokopt.kept import restored
@@ -28,6 +29,10 @@ from langchain_tokopt.thoughts import binds_thoughts
 # With these the provider keeps the history and is sent only what is new, or takes old results out of it, so that what a
 # reference points to might be gone.
 _SERVER_SIDE = ("use_previous_response_id", "previous_response_id", "conversation", "context_management")
+
+# Of a context window so much is used: tokens are counted by estimate for some models.
+_WINDOW_SHARE = 0.9
+_NO_LIMIT = 1 << 62
 
 
 class HistoryCompressionMiddleware(FlowMiddleware):
@@ -76,11 +81,13 @@ class HistoryCompressionMiddleware(FlowMiddleware):
             return (yield request)
         request = restored(request)
         decided: list[Decision] = []
+        blocks: dict[str, str] = {}
         tool = _retrieval_name(request) if self.history.retrieve else None
 
         def send(asked: Sequence[BaseMessage]) -> ModelRequest[Any]:
             started = time.perf_counter()
             sent, outcome = self._shown(with_asked(request, asked), tool)
+            blocks.update(outcome.blocks)
             decided.append(self._decision(request, outcome, applied=sent is not request, started=started))
             return sent
 
@@ -96,7 +103,7 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         if tool is None or len(first.tools) == len(request.tools):
             self.sink.emit(decided[-1])
             return (yield first)
-        originals = Originals(_thread(request))
+        originals = Originals(_thread(request), blocks)
         again = lambda asked: send(asked) if asked else first  # noqa: E731 - the first request is made already
         shadow = self.mode == "shadow"
         return (yield from retrieving(again, originals, tool, keeps=self.keeps_retrieved, told=told, shadow=shadow))
@@ -126,12 +133,14 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         head, start = len(bare) - len(request.messages), 0
         if rates is not None and rates.caching != "none":
             start = _cacheable_from(bare, rates.min_cache_tokens) - head
-        policy, thread = self._policy(request, rates, tool, sum(segment.tokens for segment in bare[:head]))
-        view = self.history.examine(request.messages, start=start, policy=policy)
+        head_tokens = sum(segment.tokens for segment in bare[:head])
+        policy, thread = self._policy(request, rates, tool, head_tokens)
+        view = self._view(request, start, policy, head_tokens)
         if view.reading is not None and thread:
             self.history.habits.went(thread, calls=view.reading.calls, trimmable=view.reading.trimmable)
         before = sum(segment.tokens for segment in bare)
         binds = tool is not None and (policy.expected.trims if view.reading is None else view.reading.bound)
+        binds = binds or (tool is not None and view.fitted)
         if not view.changed and not binds:
             reason = _why_not(view, request.messages[max(0, start) :], rates) if results else "no tool results"
             return request, _Outcome(reason, before, before)
@@ -150,7 +159,22 @@ class HistoryCompressionMiddleware(FlowMiddleware):
             sum(segment.tokens for segment in short),
             self._saved(request, view, bare, short, rates and rates_in_use(request, rates)),
             detail,
+            view.blocks,
         )
+
+    def _view(self, request: ModelRequest[Any], start: int, policy: Policy, head_tokens: int) -> View:
+        model = model_identity(request.model, request.model_settings).name
+        limit = self.history.max_tokens
+        room = _room(request, head_tokens)
+        if room is not None:
+            limit = room if limit is None else min(limit, room)
+        try:
+            return self.history.examine(
+                request.messages, start=start, policy=policy, max_tokens=limit, model=model or None
+            )
+        except ContextTooLargeError as error:  # the provider may know better; only a budget stops a call
+            self.failed(self.part, error, "request")
+            return self.history.examine(request.messages, start=start, policy=policy, max_tokens=_NO_LIMIT)
 
     def _policy(
         self, request: ModelRequest[Any], rates: Rates | None, tool: str | None, head_tokens: int
@@ -178,6 +202,9 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         """The segments of the view: those of the request, except where a message was changed."""
         if not view.changed:
             return list(bare)
+        if len(view.messages) != len(request.messages):
+            shown = request.override(messages=cast("list[AnyMessage]", view.messages))
+            return list(segments(shown, self.history.counter))
         changed = cast("list[AnyMessage]", [view.messages[index] for index in view.changed])
         alone = request.override(messages=changed, tools=[], system_message=None)
         short, head = list(bare), len(bare) - len(request.messages)
@@ -205,11 +232,13 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         now = len(request.messages)
         costs = []
         for sent in (bare, short):
-            head = len(sent) - now
-            cached = None if not answers else head + answers[-1]
+            head = len(bare) - now if sent is bare else len(short) - len(view.messages)
+            cached = None if not answers else head + answers[-1] + len(sent) - head - now
             if sent is short and view.reading is not None and cached is not None:
                 made = [one.first for one in view.reading.rewrites if one.call == now]
                 cached = min([cached, *(head + first for first in made)])
+                if view.reading.bound_at > answers[-1]:
+                    cached = 0  # a tool more changes the prompt from its beginning
             costs.append(split(None if cached is None else sent[:cached], sent, rates).cost(rates))
         return costs[0] - costs[1]
 
@@ -221,6 +250,16 @@ class _Outcome:
     after: int | None = None
     saved_usd: Decimal | None = None
     detail: dict[str, int] | None = None
+    blocks: Mapping[str, str] = field(default_factory=dict)
+
+
+def _room(request: ModelRequest[Any], head_tokens: int) -> int | None:
+    """The tokens that messages may have before the model's context window is full; `None` where it is not known."""
+    profile = getattr(request.model, "profile", None)
+    window = profile.get("max_input_tokens") if isinstance(profile, Mapping) else None
+    if isinstance(window, bool) or not isinstance(window, int) or window <= 0:
+        return None
+    return max(1, int(_WINDOW_SHARE * window) - head_tokens)
 
 
 def _retrieval_name(request: ModelRequest[Any]) -> str | None:

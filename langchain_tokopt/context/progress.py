@@ -77,7 +77,7 @@ class Progress:
         names: The identifiers that are shown; `said` those outside of tool results.
         rewrites: Where what was sent has been changed.
         answers: The indices of the model's answers: each ended a call.
-        bound: Whether the tool that gives back originals is bound from here on.
+        bound: Whether the tool that gives back originals is bound from here on; `bound_at`, since how many messages.
         trimmable: The tokens that results would lose if they were always shown in part.
         called_at: The messages that the last call was made with; `touched`, whether that call changed anything.
         task: The newest user message; `call_text` the newest answer of the model.
@@ -93,6 +93,7 @@ class Progress:
     answers: list[int] = field(default_factory=list)
     calls: int = 0
     bound: bool = False
+    bound_at: int = 0
     trimmable: int = 0
     called_at: int = -1
     touched: bool = False
@@ -165,7 +166,8 @@ class Progress:
         each = policy.prices.write + policy.prices.read * left
         again = self.trimmable / max(1, self.calls) * left * (policy.prices.write + policy.prices.read * left / 2)
         cost = (policy.head_tokens + sum(self.tokens)) * policy.rewrite_factor
-        self.bound = removed * each + again > MARGIN * cost + policy.tool_tokens * policy.prices.read * left
+        if removed * each + again > MARGIN * cost + policy.tool_tokens * policy.prices.read * left:
+            self.bound, self.bound_at = True, self.count
         return self.bound
 
     # --- rewrites ----------------------------------------------------------------------------------------------------
@@ -256,7 +258,9 @@ class Progress:
         if removed < LEAST_REMOVED:
             return
         self.rewrites.append(Rewrite(self.count, first, removed))
-        self.bound, self.touched, self.lines = True, True, lines
+        if not self.bound:
+            self.bound, self.bound_at = True, self.count
+        self.touched, self.lines = True, lines
         for item, shown, tokens in changed:
             item.shown, item.tokens = shown, tokens
             self.tokens[item.index] = tokens

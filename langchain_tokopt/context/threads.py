@@ -30,7 +30,7 @@ class Reading:
         tokens: About how many tokens each message has as it is shown.
         rewrites: Where what was sent before was changed.
         marks: The handles of what is shown in part.
-        bound: Whether the tool that gives back originals is bound.
+        bound: Whether the tool that gives back originals is bound; `bound_at`, since how many messages.
         calls: How many model calls the thread has made.
         trimmable: The tokens that new results would have lost by being shown in part.
     """
@@ -40,6 +40,7 @@ class Reading:
     rewrites: tuple[Rewrite, ...]
     marks: frozenset[str]
     bound: bool
+    bound_at: int
     calls: int
     trimmable: int
 
@@ -51,6 +52,7 @@ class Reading:
             rewrites=tuple(progress.rewrites),
             marks=frozenset(mark for item in progress.items for mark in item.shown.parts),
             bound=progress.bound,
+            bound_at=progress.bound_at,
             calls=progress.calls,
             trimmable=progress.trimmable,
         )

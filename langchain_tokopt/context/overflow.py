@@ -1,0 +1,56 @@
+"""A history that outgrows its room: fitted to a part of it now and then, and left alone in between.
+
+Fitting it anew for each call would keep it as full as can be and change what was sent before every time. So it is
+fitted to `SHARE` of the room where it has outgrown it, and grows from there until it does so again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from langchain_core.messages import AIMessage, BaseMessage
+
+from langchain_tokopt.context.fitting import fit
+from langchain_tokopt.context.lossless.size import text_size
+from langchain_tokopt.context.message_text import message_text
+from langchain_tokopt.tokens import TokenCounter
+
+SHARE: Final = 0.6
+MESSAGE_TOKENS: Final = 4
+
+
+def within(
+    messages: Sequence[BaseMessage],
+    max_tokens: int,
+    *,
+    counter: TokenCounter,
+    model: str | None = None,
+    tool: str | None = None,
+    query: str | None = None,
+) -> list[BaseMessage]:
+    """The messages in at most `max_tokens` tokens; the same ones where they have no more.
+
+    Raises:
+        ContextTooLargeError: What must stay has more; the message names the biggest parts.
+    """
+    given = list(messages)
+    if counter.messages(given, model) <= max_tokens:
+        return given
+    fitted = given
+    if query is None and (end := _outgrown_at(given, max_tokens)):
+        kept = fit(given[:end], int(SHARE * max_tokens), counter=counter, model=model, tool=tool)
+        fitted = [*kept, *given[end:]]
+    if counter.messages(fitted, model) <= max_tokens:
+        return fitted
+    return fit(given, max_tokens, query=query, counter=counter, model=model, tool=tool)
+
+
+def _outgrown_at(messages: Sequence[BaseMessage], max_tokens: int) -> int:
+    """Before which message the history was fitted last: the newest call, this one included, that found it too large."""
+    end = total = 0
+    for at, message in enumerate(messages):
+        if isinstance(message, AIMessage) and total > max_tokens:
+            end, total = at, int(SHARE * max_tokens)
+        total += text_size(message_text(message)) + MESSAGE_TOKENS
+    return len(messages) if total > max_tokens else end
