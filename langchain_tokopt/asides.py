@@ -66,8 +66,9 @@ def with_asides(one_round: Round, *, most: int, keeps: bool) -> Flow:
         if not left or response.structured_response is not None or (not keeps and has_open_calls(alone)):
             result = alone
             break
-        asked = [*asked, *result, *answers]
-        if has_open_calls(asked):
+        said = [*result, *answers]
+        asked = [*asked, *said]
+        if has_open_calls(said):  # of this round alone: some providers count the ids of calls from 0 in each answer
             return replace(response, result=asked)
     if not asked and result is response.result:
         return response

@@ -104,6 +104,12 @@ def test_calls_of_other_tools_are_left_open_beside_the_answers() -> None:
     assert len(script.sent) == 2
 
 
+def test_ids_that_are_counted_from_zero_in_each_answer_hide_no_open_call() -> None:
+    first = ai(tool_calls=[call("own", "0"), call("own", "1")])
+    script = Script(first, ai(tool_calls=[call("own", "0"), call("real", "1")]), ai("done"))
+    assert ids(script.run()) == [["0", "1"], "0", "1", ["0", "1"], "0"]
+
+
 def test_where_nothing_is_kept_the_answer_carries_it() -> None:
     script = Script(own("a"), own("b"), ai("done", id="z"))
     (answer,) = script.run(keeps=False)

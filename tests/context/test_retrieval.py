@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
+from langchain_tokopt import TokenOptimizer
 from langchain_tokopt.context.handles import handle
 from langchain_tokopt.context.retrieval import (
     NAME,
@@ -23,6 +24,7 @@ from langchain_tokopt.context.retrieval import (
     unreadable,
 )
 from langchain_tokopt.estimate import estimate
+from tests.fakes import TableEmbeddings
 
 FILE = "\n".join(f"{n}: the order of customer {n * 7919 % 1000} was sent" for n in range(1, 3001))
 PAGE = "a page\nof some lines"
@@ -216,3 +218,12 @@ def test_calls_that_cannot_be_read_and_calls_too_many_are_answered() -> None:
     assert unreadable({"name": NAME, "id": "r1", "args": '{"id'}).status == "error"
     assert refusal({"name": NAME, "id": "r1", "args": {}}).status == "success"
     assert is_retrieved(unreadable({"name": NAME, "id": None, "args": ""}))
+
+
+def test_the_cache_takes_what_was_given_back_for_no_news_from_outside() -> None:
+    with TokenOptimizer(embeddings=TableEmbeddings(dim=8)) as tokopt:
+        assert tokopt.cache is not None
+        ours = tokopt.cache.rules.own_result
+        assert ours is not None
+        assert ours(asked(id=handle(PAGE)))
+        assert not any(ours(message) for message in THREAD if isinstance(message, ToolMessage))
