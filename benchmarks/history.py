@@ -17,6 +17,8 @@ Rows are conversations: {"id", "messages": [{"id", "role", "name"?, "content"}],
 * `ours`: the messages that `langchain_tokopt.context.ranking` has for the best, without a model;
   `ours+embeddings` with vectors (`--embeddings`, see benchmarks/vectors).
 
+What the conversation costs with the provider's prompt cache, `chat_cost`, is explained in benchmarks/history_cost.
+
 Nothing is learned from the rows that are scored.
 """
 
@@ -250,6 +252,10 @@ def main(argv: list[str] | None = None) -> int:
         talks = read_conversations(args.data)
         known = None if args.embeddings == "none" else open_vectors(args)
         rows = [row for name, method in methods(args.only, known) for row in measure(name, method, talks)]
+        if args.cost:
+            from benchmarks import history_cost  # which reads what is defined here
+
+            rows += history_cost.rows(talks)
         if known is not None:
             if args.table is not None and args.embeddings == "real":
                 known.save(args.table)
@@ -268,6 +274,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.history", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=SAMPLE, help="conversations; the sample by default")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD")
+    parser.add_argument("--no-cost", dest="cost", action="store_false", help="leave out what the conversation costs")
     parser.add_argument("--seed", type=int, default=0, help="nothing is drawn: for likeness with the others")
     parser.add_argument("--json", type=Path, metavar="OUT")
     parser.add_argument("--embeddings", choices=["none", "real", "table", "hash"], default="none")
