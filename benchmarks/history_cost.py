@@ -8,7 +8,8 @@ nothing but the conversation in the prompt; all calls come in time.
 
 * `window`: the newest messages with 4,000 tokens together.
 * `rebuild`: for each call the newest messages, and of the older ones those that the call needs, a fifth of the tokens.
-* `ours`: `ChatMemory`: closed blocks in short, and before the newest message what it needs of them.
+* `ours`: `ChatMemory`: closed blocks in short, and before the newest message what it needs of them. Whether closing a
+  block pays is decided at Anthropic's prices, whatever table it is billed at.
 
 `chat_cost` at a price table is relative to sending everything, over all conversations, with the lowest and the highest
 one. `TABLE:N` is that of the first N messages; `cost_so_far` is the highest that it was at any call of any
@@ -37,7 +38,7 @@ from benchmarks.history import COUNTER, SAMPLE, Conversation, Kept, Question, re
 from benchmarks.rows import Measure, publish
 from langchain_tokopt import Pricing
 from langchain_tokopt.context.lossless.size import text_size
-from langchain_tokopt.context.memory import ChatMemory
+from langchain_tokopt.context.memory import ChatMemory, worth_closing
 from langchain_tokopt.context.memory.render import MARK, made_here
 from langchain_tokopt.context.ranking import Passage, Ranking, best_within
 from langchain_tokopt.prefix import PrefixUse, PromptCache, Segment
@@ -89,7 +90,8 @@ def _start_of_newest(messages: Sequence[BaseMessage], tokens: int) -> int:
 
 def views(**settings: Any) -> dict[str, Callable[[], View]]:
     """The methods, each made anew for a conversation. `settings` are those of `ChatMemory`."""
-    return {"window": lambda: window, "rebuild": lambda: rebuild, "ours": lambda: ChatMemory(**settings).view}
+    ours = {"pays": worth_closing(price_tables(Pricing())[0].rates), **settings}
+    return {"window": lambda: window, "rebuild": lambda: rebuild, "ours": lambda: ChatMemory(**ours).view}
 
 
 # --- bills -----------------------------------------------------------------------------------------------------------

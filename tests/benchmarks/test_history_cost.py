@@ -82,7 +82,9 @@ def test_a_window_keeps_the_newest_messages_that_fit(monkeypatch: pytest.MonkeyP
 
 
 def test_a_long_conversation_costs_less_and_still_finds_what_was_said() -> None:
-    rows = list(history_cost.rows([a_talk()], ["window", "ours"], block_tokens=800, keep_tokens=300, ratio=0.02))
+    rows = list(
+        history_cost.rows([a_talk()], ["window", "ours"], pays=None, block_tokens=800, keep_tokens=300, ratio=0.02)
+    )
     found = {(row.method, row.metric, row.at): row for row in rows}
     cost = found["ours", "chat_cost", "uncached"]
     assert cost.value < 0.5

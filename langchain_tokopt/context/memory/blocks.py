@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from itertools import pairwise
+from typing import Final, TypeAlias
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
@@ -14,6 +15,9 @@ from langchain_tokopt.context.handles import handle
 from langchain_tokopt.context.lossless.size import Size, text_size
 from langchain_tokopt.context.memory.render import Line, arguments, lines_of, made_here, only_text, rendered, text_of
 from langchain_tokopt.errors import ConfigurationError
+
+# Whether it pays to close blocks: given their tokens, those that come after them, and how many calls were made so far.
+Pays: TypeAlias = Callable[[int, int, int], bool]
 
 BLOCK_TOKENS: Final = 4_000
 KEEP_TOKENS: Final = 2_000
@@ -47,10 +51,12 @@ class Block:
     Attributes:
         number: 0 for the first block of the thread.
         turns: Its turns, in order.
+        closed_at: Where the human message stands with which it was closed.
     """
 
     number: int
     turns: tuple[Turn, ...]
+    closed_at: int = 0
 
     @property
     def start(self) -> int:
@@ -118,19 +124,22 @@ def cut(
     *,
     block_tokens: int = BLOCK_TOKENS,
     keep_tokens: int = KEEP_TOKENS,
+    pays: Pays | None = None,
     known: Sequence[Block] = (),
     size: Size = text_size,
 ) -> Cut:
     """The thread's pinned head, its closed blocks, and where its recent part begins.
 
-    A block is closed by the first turn with which it has `block_tokens`, once at least one turn and `keep_tokens` come
-    after it. So appending messages may close a further block and never changes one that is closed.
+    A block ends with the first turn with which it has `block_tokens`. It is closed with the first human message up to
+    which `keep_tokens` came after the block, if `pays` agrees; otherwise it is looked at again with the next one. So
+    appending messages may close further blocks and never changes one that is closed, and a turn changes none.
 
     Args:
         messages: The thread, or its beginning.
         block_tokens: The least that a block has.
-        keep_tokens: The least that stays as it is at the end.
-        known: The first closed blocks of this thread, if they are known: what they hold is not read again.
+        keep_tokens: The least that stays as it is at the end, up to the newest human message.
+        pays: Says whether closing blocks pays; `None`: always.
+        known: The first closed blocks of a thread that begins like this one: what they hold is not read again.
         size: Says how many tokens a text has.
 
     Raises:
@@ -141,31 +150,30 @@ def cut(
     if keep_tokens < 0:
         raise ConfigurationError("keep_tokens", keep_tokens, "use 0 or more tokens")
     head = pinned(messages)
-    blocks = list(known)
-    turns, after = _open_turns(messages, blocks, head, size)
-    while blocks and (after < keep_tokens or not turns or not _begins_turn(turns[0].messages[0])):
-        blocks.pop()  # it was closed in a longer thread, or in one that went on in another way
-        turns, after = _open_turns(messages, blocks, head, size)
-    open_turns: list[Turn] = []
-    gathered = 0
-    for turn in turns[:-1]:
-        after -= turn.size
-        gathered += turn.size
-        open_turns.append(turn)
-        if gathered >= block_tokens:
-            if after < keep_tokens:
-                break
-            blocks.append(Block(len(blocks), tuple(open_turns)))
-            open_turns, gathered = [], 0
+    # What was closed further on in a longer thread is not closed here.
+    blocks = [block for block in known if block.closed_at < len(messages)]
+    start = blocks[-1].end if blocks else head
+    turns = list(turns_of(messages, start, size=size))
+    calls = sum(isinstance(message, AIMessage) for message in messages[:start])
+    waiting: list[tuple[list[Turn], int]] = []  # with the tokens up to their ends
+    gathered: list[Turn] = []
+    total = begun = 0
+    for turn, following in pairwise(turns):
+        gathered.append(turn)
+        total += turn.size
+        calls += sum(isinstance(message, AIMessage) for message in turn.messages)
+        if total - begun >= block_tokens:
+            waiting.append((gathered, total))
+            gathered, begun = [], total
+        seen = total + message_size(following.messages[0], size)
+        ready = [run for run, end in waiting if seen - end >= keep_tokens]
+        if not ready:
+            continue
+        after = seen - waiting[len(ready) - 1][1]
+        if pays is None or pays(sum(turn.size for run in ready for turn in run), after, calls):
+            blocks += (Block(len(blocks) + n, tuple(run), following.start) for n, run in enumerate(ready))
+            waiting = waiting[len(ready) :]
     return Cut(head, tuple(blocks), blocks[-1].end if blocks else head)
-
-
-def _open_turns(
-    messages: Sequence[BaseMessage], blocks: Sequence[Block], head: int, size: Size
-) -> tuple[list[Turn], int]:
-    """The turns after these blocks, and how many tokens they have."""
-    turns = list(turns_of(messages, blocks[-1].end if blocks else head, size=size))
-    return turns, sum(turn.size for turn in turns)
 
 
 def pinned(messages: Sequence[BaseMessage]) -> int:

@@ -6,13 +6,21 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import takewhile
-from operator import is_
 from typing import Any, Final, TypeAlias
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_tokopt.context.lossless.size import Size, text_size
-from langchain_tokopt.context.memory.blocks import BLOCK_TOKENS, KEEP_TOKENS, Block, Cut, cut, pinned
+from langchain_tokopt.context.memory.blocks import (
+    BLOCK_TOKENS,
+    KEEP_TOKENS,
+    Block,
+    Cut,
+    Pays,
+    cut,
+    message_size,
+    pinned,
+)
 from langchain_tokopt.context.memory.extract import RATIO, Digest, digests
 from langchain_tokopt.context.memory.query import Query, newest_question, query_of
 from langchain_tokopt.context.memory.recall import RECALL_TOKENS, Recollection
@@ -25,7 +33,7 @@ from langchain_tokopt.weighted_memo import WeightedMemo
 REMEMBERED_CHARACTERS: Final = 32_000_000
 _NOTHING: Final = HumanMessage("")
 
-_Known: TypeAlias = "tuple[Block, list[Any]]"  # with the contents of its messages
+_Known: TypeAlias = "tuple[Block, list[tuple[BaseMessage, Any]]]"
 
 
 class ChatMemory:
@@ -37,6 +45,7 @@ class ChatMemory:
     Args:
         block_tokens: The least that a block has.
         keep_tokens: The least that stays as it is at the end.
+        pays: Says whether closing blocks pays, see `worth_closing`; `None`: always.
         ratio: Which part of a block's tokens its short form may have.
         recall_tokens: The most that is recalled for a question; 0 for nothing.
         embeddings: Recalls what is said in other words, too; without it the words decide.
@@ -54,6 +63,7 @@ class ChatMemory:
         *,
         block_tokens: int = BLOCK_TOKENS,
         keep_tokens: int = KEEP_TOKENS,
+        pays: Pays | None = None,
         ratio: float = RATIO,
         recall_tokens: int = RECALL_TOKENS,
         embeddings: MemoEmbeddings | None = None,
@@ -69,6 +79,7 @@ class ChatMemory:
         cut((), block_tokens=block_tokens, keep_tokens=keep_tokens)  # says what is wrong with them
         self._block_tokens = block_tokens
         self._keep_tokens = keep_tokens
+        self._pays = pays
         self._ratio = ratio
         self._recall_tokens = recall_tokens
         self._embeddings = embeddings
@@ -82,6 +93,20 @@ class ChatMemory:
         self._recollections: WeightedMemo[Recollection] = WeightedMemo(weight_limit=limit)
         self._recalled: WeightedMemo[HumanMessage] = WeightedMemo(weight_limit=limit)
 
+    @property
+    def keep_tokens(self) -> int:
+        """The least that stays as it is at the end."""
+        return self._keep_tokens
+
+    @property
+    def recall_tokens(self) -> int:
+        """The most that is recalled for a question."""
+        return self._recall_tokens
+
+    def message_size(self, message: BaseMessage) -> int:
+        """About how many tokens a message has."""
+        return message_size(message, self._size)
+
     def cut(self, messages: Sequence[BaseMessage]) -> Cut:
         """Where the thread is cut at these settings."""
         head = pinned(messages)
@@ -89,10 +114,15 @@ class ChatMemory:
         thread = id(messages[head - 1]) if head else 0
         known = [one for one, _ in takewhile(partial(_is_same, messages), self._cuts.get(thread) or ())]
         where = cut(
-            messages, block_tokens=self._block_tokens, keep_tokens=self._keep_tokens, known=known, size=self._size
+            messages,
+            block_tokens=self._block_tokens,
+            keep_tokens=self._keep_tokens,
+            pays=self._pays,
+            known=known,
+            size=self._size,
         )
         if len(where.blocks) > len(known):
-            kept = tuple((block, [message.content for message in block.messages]) for block in where.blocks)
+            kept = tuple((block, _known(messages, block)) for block in where.blocks)
             self._cuts.put(thread, kept, 4 * sum(block.size for block in where.blocks))
         return where
 
@@ -168,13 +198,9 @@ class ChatMemory:
     def _recalled_earlier(
         self, shown: Sequence[Digest], messages: Sequence[BaseMessage], index: int
     ) -> HumanMessage | None:
-        """What stood before the human message at `index` when its turn had its last call."""
-        end = next(
-            (at for at in range(index + 1, len(messages)) if isinstance(messages[at], HumanMessage)), len(messages)
-        )
-        answers = (at for at in range(end - 1, index, -1) if isinstance(messages[at], AIMessage))
-        last = next(answers, index + 1)
-        return self.recalled(shown[: len(self.cut(messages[:last]).blocks)], messages[: index + 1])
+        """What stood before the human message at `index` when it was the newest one."""
+        closed = sum(digest.block.closed_at <= index for digest in shown)
+        return self.recalled(shown[:closed], messages[: index + 1])
 
     def _size(self, text: str) -> int:
         known = self._sizes.get(text)
@@ -184,14 +210,17 @@ class ChatMemory:
         return known
 
 
+def _known(messages: Sequence[BaseMessage], block: Block) -> list[tuple[BaseMessage, Any]]:
+    """The messages that a block is made of and those up to the one with which it was closed, with their contents."""
+    return [(message, message.content) for message in messages[block.start : block.closed_at + 1]]
+
+
 def _is_same(messages: Sequence[BaseMessage], known: _Known) -> bool:
-    """Whether a block that was closed before is made of these messages, and none was changed since."""
-    block, contents = known
-    now = messages[block.start : block.end]
-    return (
-        len(now) == len(contents)
-        and all(map(is_, block.messages, now))
-        and all(map(is_, contents, [message.content for message in now]))
+    """Whether these messages close the same block: they are the same objects, and none was changed since."""
+    block, before = known
+    now = messages[block.start : block.closed_at + 1]
+    return len(now) == len(before) and all(
+        message is one and message.content is content for message, (one, content) in zip(now, before, strict=True)
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import settings as examples
@@ -11,7 +14,9 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_tokopt.context.handles import handle
 from langchain_tokopt.context.memory.blocks import Block, Turn, cut, pinned, turns_of
 from langchain_tokopt.context.memory.render import MARK
+from langchain_tokopt.context.memory.worth import worth_closing
 from langchain_tokopt.errors import ConfigurationError
+from langchain_tokopt.rates import Rates
 from tests.context.memory.threads import chat, with_tool
 from tests.strategies import message_lists
 
@@ -121,6 +126,40 @@ def test_thoughts_and_the_calls_of_a_content_list_are_no_text() -> None:
     assert Block(0, (Turn(0, (AIMessage(content),), 5),)).original == "Assistant: Yes.\nAnd so on."
 
 
+def test_blocks_wait_until_closing_them_pays_and_are_then_closed_together() -> None:
+    messages, asked = chat(40), list[tuple[int, int, int]]()
+
+    def pays(closing: int, after: int, calls: int) -> bool:
+        asked.append((closing, after, calls))
+        return calls >= 25
+
+    where = cut(messages, block_tokens=300, keep_tokens=200, pays=pays, size=words)
+    assert len({block.closed_at for block in where.blocks[:3]}) == 1
+    closing, after, calls = next(one for one in asked if one[2] >= 25)
+    first = [block for block in where.blocks if block.closed_at == where.blocks[0].closed_at]
+    assert closing == sum(block.size for block in first)
+    between = messages[first[-1].end : first[-1].closed_at + 1]
+    assert after == sum(words(str(message.text)) + 4 for message in between)
+    assert calls == sum(isinstance(message, AIMessage) for message in messages[: first[-1].closed_at])
+
+
+@pytest.mark.parametrize(("caching", "calls"), [("none", 0), ("automatic", 32), ("explicit", 41)])
+def test_a_thread_must_have_gone_on_for_a_while_before_closing_pays_at_a_providers_prices(
+    caching: Any, calls: int
+) -> None:
+    write = Decimal("12.5") if caching == "explicit" else Decimal(10)
+    rates = Rates(input=Decimal(10), output=Decimal(10), cache_read=Decimal(1), cache_write=write, caching=caching)
+    pays = worth_closing(rates, ratio=0.2)
+    # 3,200 tokens are saved at 1 for each call expected; 2,800 are written instead of read.
+    assert pays(4_000, 2_000, calls)
+    assert calls == 0 or not pays(4_000, 2_000, calls - 1)
+
+
+def test_the_calls_that_are_expected_must_be_above_none() -> None:
+    with pytest.raises(ConfigurationError, match="calls_for_one_more"):
+        worth_closing(Rates(input=Decimal(1), output=Decimal(1)), calls_for_one_more=0)
+
+
 @pytest.mark.parametrize(("argument", "settings"), [("block_tokens", (0, 5)), ("keep_tokens", (5, -1))])
 def test_sizes_that_make_no_sense_are_refused(argument: str, settings: tuple[int, int]) -> None:
     with pytest.raises(ConfigurationError, match=argument):
@@ -128,18 +167,19 @@ def test_sizes_that_make_no_sense_are_refused(argument: str, settings: tuple[int
 
 
 @examples(deadline=None)
-@given(message_lists(), st.integers(1, 60), st.integers(0, 60), st.data())
+@given(message_lists(), st.integers(1, 60), st.integers(0, 60), st.integers(0, 6), st.data())
 def test_appending_never_changes_a_closed_block(
-    messages: list[BaseMessage], block_tokens: int, keep_tokens: int, data: st.DataObject
+    messages: list[BaseMessage], block_tokens: int, keep_tokens: int, least_calls: int, data: st.DataObject
 ) -> None:
+    def pays(closing: int, after: int, calls: int) -> bool:
+        return calls >= least_calls and closing >= after // 2
+
+    settings: Any = {"block_tokens": block_tokens, "keep_tokens": keep_tokens, "pays": pays if least_calls else None}
     earlier = messages[: data.draw(st.integers(0, len(messages)))]
-    before = cut(earlier, block_tokens=block_tokens, keep_tokens=keep_tokens)
-    after = cut(messages, block_tokens=block_tokens, keep_tokens=keep_tokens)
+    before, after = cut(earlier, **settings), cut(messages, **settings)
     assert after.blocks[: len(before.blocks)] == before.blocks
-    assert cut(messages, block_tokens=block_tokens, keep_tokens=keep_tokens, known=before.blocks) == after
-    # What is known of a longer thread is not taken for closed in a shorter one.
-    known = tuple(block for block in after.blocks if block.end <= len(earlier))
-    assert cut(earlier, block_tokens=block_tokens, keep_tokens=keep_tokens, known=known) == before
+    assert cut(messages, known=before.blocks, **settings) == after
+    assert cut(earlier, known=after.blocks, **settings) == before
 
 
 @examples(deadline=None)
