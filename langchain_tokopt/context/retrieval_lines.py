@@ -25,7 +25,9 @@ _MOST_PLACES: Final = 200_000
 _TAKEN_APART: Final = 4_000
 # Lines shown before and after each one that matches, and how much of what the best one scores a line must have.
 _BESIDE: Final = 2
-_LEAST: Final = 0.3
+_LEAST: Final = 0.2
+# How much the rarity of a word counts that stands in a line as it is written in the query, beside BM25.
+_AS_WRITTEN: Final = 2.0
 # What the lines beside a line count for it: words that belong together may stand in several.
 _LENT: Final = 0.25
 # Tokens of a line's number and its end.
@@ -93,21 +95,30 @@ class Lines:
         return self.text[self.begins[at] : self.ends[at]]
 
     def _scores(self, query: str) -> NDArray[np.float32]:
-        """How well each row matches, float32 `[n]`: BM25, and more than that where the query stands as it is."""
+        """How well each row matches, float32 `[n]`: BM25, and more where words, or the query, stand as they are.
+
+        A name that is asked for as it is written says more than the words that it is made of.
+        """
         literal = query.lower()
-        wanted = list(dict.fromkeys([literal, *terms(query)]))[:_MOST_WORDS]
+        written = list(dict.fromkeys([literal, *(word for word in literal.split() if terms(word))]))[:_MOST_WORDS]
         # A stem is part of the word that it comes from, so a row without any need not be taken apart into words.
-        there = [self._rows_with(word) for word in wanted]
-        promise = np.zeros(len(self.begins))
-        for rows in there:
-            promise[rows] += np.log1p((len(promise) - len(rows) + 0.5) / (len(rows) + 0.5))
+        wanted = list(dict.fromkeys([*written, *terms(query)[:_MOST_WORDS]]))
+        there = {word: self._rows_with(word) for word in wanted}
+        count = len(self.begins)
+        promise = np.zeros(count, dtype=np.float32)
+        as_written = np.zeros(count, dtype=np.float32)
+        for word, rows in there.items():
+            rarity = np.float32(np.log1p((count - len(rows) + 0.5) / (len(rows) + 0.5)))
+            promise[rows] += rarity
+            if word in written:
+                as_written[rows] += rarity
         likely = np.flatnonzero(promise)
         likely = np.sort(likely[np.argsort(-promise[likely], kind="stable")[:_TAKEN_APART]])
-        scores = np.zeros(len(promise), dtype=np.float32)
+        scores = np.zeros(count, dtype=np.float32)
         if not likely.size:
             return scores
         scores[likely] = BM25([self._row(at) for at in likely.tolist()]).scores(query)
-        scores[np.intersect1d(likely, there[0])] += scores.max() + 1
+        scores[likely] += np.float32(_AS_WRITTEN) * as_written[likely]
         lent = np.zeros_like(scores)
         lent[1:] += scores[:-1]
         lent[:-1] += scores[1:]
