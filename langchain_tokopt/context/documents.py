@@ -16,8 +16,6 @@ from langchain_tokopt.context.ranking.sentences import sentences
 from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import ConfigurationError
 
-GAP = "\u2026"
-
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 # A name that a text opens with: "The Old Bridge of Porto is ..." -> "Old Bridge of Porto".
 _OPENING = re.compile(
@@ -34,7 +32,7 @@ def compress_documents(
     *,
     max_tokens: int | None = None,
     ratio: float | None = None,
-    gap: str = GAP,
+    gap: str = "",
     embeddings: MemoEmbeddings | None = None,
     size: Size = text_size,
 ) -> list[Document]:
@@ -49,7 +47,8 @@ def compress_documents(
         documents: Any documents, in any order, which is kept.
         max_tokens: How many tokens the texts may have together, as `size` counts them.
         ratio: The same as a share of what they have now, above 0 and up to 1. With both, the smaller bound counts.
-        gap: What stands between two sentences where others were left out; it is counted. "" for nothing.
+        gap: What marks that sentences were left out, such as "\u2026"; it is counted. By default the next sentence just
+            starts a new line.
         embeddings: Vectors as a signal beside the words; without them no model is needed.
         size: Tokens of a text; by default an estimate that is the same on every machine.
 
@@ -148,7 +147,7 @@ def _joined(pieces: Sequence[str], kept: Sequence[bool], gap: str) -> str:
             continue
         if parts and not kept[at - 1]:
             before = parts[-1].rstrip()
-            space = "\n" if "\n" in parts[-1][len(before) :] else " "
+            space = "\n" if not gap or "\n" in parts[-1][len(before) :] else " "
             parts[-1] = before
             parts.append(f"{space}{gap}{space}" if gap else space)
         parts.append(piece)
