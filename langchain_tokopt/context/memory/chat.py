@@ -86,6 +86,7 @@ class ChatMemory:
         self._retrievable = retrievable
         self._summaries = summaries
         self._measure = size
+        self._remember = remember
         limit = REMEMBERED_CHARACTERS if remember else 0
         self._sizes: WeightedMemo[int] = WeightedMemo(weight_limit=limit)
         self._cuts: WeightedMemo[tuple[_Known, ...]] = WeightedMemo(weight_limit=limit)
@@ -102,6 +103,26 @@ class ChatMemory:
     def recall_tokens(self) -> int:
         """The most that is recalled for a question."""
         return self._recall_tokens
+
+    @property
+    def summaries(self) -> SummaryStore | None:
+        """Where summaries are made and kept."""
+        return self._summaries
+
+    def with_summaries(self, summaries: SummaryStore) -> ChatMemory:
+        """The same settings, with these summaries."""
+        return ChatMemory(
+            block_tokens=self._block_tokens,
+            keep_tokens=self._keep_tokens,
+            pays=self._pays,
+            ratio=self._ratio,
+            recall_tokens=self._recall_tokens,
+            embeddings=self._embeddings,
+            retrievable=self._retrievable,
+            summaries=summaries,
+            size=self._measure,
+            remember=self._remember,
+        )
 
     def message_size(self, message: BaseMessage) -> int:
         """About how many tokens a message has."""

@@ -13,7 +13,7 @@ from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_tokopt.context.lossless.size import Size, text_size
 from langchain_tokopt.context.memory.blocks import Block
 from langchain_tokopt.context.memory.names import identifiers
-from langchain_tokopt.context.memory.render import MARK, Line, rendered
+from langchain_tokopt.context.memory.render import MARK, Line, ends_of, rendered
 from langchain_tokopt.context.memory.salience import QUESTION_MARKS, Frequencies, distinct_terms, salience
 from langchain_tokopt.context.ranking.sentences import sentences
 from langchain_tokopt.errors import ConfigurationError
@@ -26,6 +26,9 @@ _HEAD: Final = 160  # characters of a tool's result
 _ARGUMENTS: Final = 160
 _VALUE: Final = 60
 _READ: Final = 200  # identifiers
+# Characters that are read of what somebody says, and of a tool's result.
+_LONGEST: Final = 200_000
+LONGEST_RESULT: Final = 60_000
 _NAMED: Final = 12  # identifiers of a tool's result
 
 
@@ -115,7 +118,7 @@ def _sentences(block: Block, size: Size) -> Iterator[Sentence]:
     for place, line in enumerate(block.lines):
         if line.kind == "call" and line.call_id in answered:
             continue  # its result says it
-        whole = line.text if line.kind == "said" else tool_line(line, calls.get(line.call_id, ""))
+        whole = ends_of(line.text, _LONGEST) if line.kind == "said" else tool_line(line, calls.get(line.call_id, ""))
         # A line is measured as a whole, and each sentence has its share: it is cheaper, and adds up.
         per_character = size(whole) / max(1, len(whole))
         for number, text in enumerate(sentences(whole) if line.kind == "said" else [whole]):
@@ -128,7 +131,7 @@ def tool_line(line: Line, arguments: str = "") -> str:
     """A call as its arguments, a result as its beginning and the identifiers in it; one line."""
     if line.kind == "call":
         return f"({_short_arguments(line.text)})"
-    flat = " ".join(line.text.split())
+    flat = " ".join(ends_of(line.text, LONGEST_RESULT).split())
     head = _clipped(flat, _HEAD)
     named = [name for name in identifiers(flat[len(head) - 1 :])[:_READ] if name not in head] if flat != head else []
     more = f" [{', '.join(named[:_NAMED])}]" if named else ""

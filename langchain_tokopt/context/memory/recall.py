@@ -14,9 +14,9 @@ import numpy as np
 from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_tokopt.context.lossless.size import Size, text_size
-from langchain_tokopt.context.memory.extract import Digest, Sentence
+from langchain_tokopt.context.memory.extract import LONGEST_RESULT, Digest, Sentence
 from langchain_tokopt.context.memory.query import Query, newest_question
-from langchain_tokopt.context.memory.render import MARK, ROLES, Line, rendered
+from langchain_tokopt.context.memory.render import MARK, ROLES, Line, ends_of, rendered
 from langchain_tokopt.context.memory.salience import distinct_terms
 from langchain_tokopt.context.ranking import Passage, Ranking, best_within
 from langchain_tokopt.context.ranking.sentences import sentences
@@ -153,10 +153,11 @@ def _pieces(digest: Digest, size: Size) -> Iterator[_Piece]:
                 hidden = any(sentence.number not in shown for sentence in run)
                 yield _Piece(line, "".join(sentence.text for sentence in run).strip(), words, tokens, number, hidden)
         elif line.kind == "result":  # a digest has its beginning at most
-            per_character = size(line.text) / max(1, len(line.text))
+            whole = ends_of(line.text, LONGEST_RESULT)
+            per_character = size(whole) / max(1, len(whole))
             found = [
                 Sentence(place_, at, text, frozenset(), math.ceil(len(text) * per_character))
-                for at, text in enumerate(sentences(line.text))
+                for at, text in enumerate(sentences(whole))
             ]
             for run in _runs(found):
                 text = "".join(sentence.text for sentence in run).strip()

@@ -120,6 +120,14 @@ def speaker_of(message: BaseMessage) -> str:
     return message.role if isinstance(message, ChatMessage) else message.type
 
 
+def ends_of(text: str, longest: int) -> str:
+    """The text, or where it is longer than that its beginning and its end: the rest is there for who asks for it."""
+    if len(text) <= longest:
+        return text
+    end = longest // 4
+    return f"{text[: longest - end]}\n{text[-end:]}"
+
+
 def date_of(message: BaseMessage) -> str:
     """The day that the message carries as `timestamp`, `created_at` or `date`, else ""."""
     for holder in (message.additional_kwargs, message.response_metadata):

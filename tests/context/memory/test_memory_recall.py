@@ -79,6 +79,16 @@ def test_a_tools_result_is_recalled_in_passages() -> None:
     assert "Flight TP-10 costs" not in found.text
 
 
+def test_of_a_huge_result_the_beginning_and_the_end_are_recalled() -> None:
+    lines = "\n".join(f"Flight TP-{number} costs {number} EUR." for number in range(5_000))
+    thread = [HumanMessage("Hello"), AIMessage("Hi"), *with_tool("a", lines), *chat(30)[2:]]
+    digests_ = closed(thread)
+    for number in (17, 4_990):
+        found = recall(f"What does TP-{number} cost?", digests_)
+        assert found is not None
+        assert f"Flight TP-{number} costs {number} EUR." in found.text
+
+
 def test_a_recollection_that_is_extended_is_as_one_made_at_once() -> None:
     blocks = closed()
     grown = Recollection(blocks[:1])
