@@ -7,6 +7,7 @@ calls that are still expected save more than both cost.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -21,6 +22,9 @@ from langchain_tokopt.context.policy import Policy
 MESSAGE_TOKENS: Final = 4
 # A fold has to be worth this many times what it costs: what is expected may not come.
 MARGIN: Final = 1.3
+# A message that asks may need what was said before. Of those that do, a part gets as much as may be recalled.
+_QUESTION: Final = re.compile(r"[?\uff1f\u061f]")
+RECALLED_SHARE: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,10 @@ def _turns(
     answers = list(accumulate((isinstance(message, AIMessage) for message in messages), initial=0))
     short = [text_size(digest.text) + MESSAGE_TOKENS for digest in digests]
     turns: list[_Turn] = []
-    folded = 0
+    folded = asking = 0
     for start in (at for at, message in enumerate(messages) if isinstance(message, HumanMessage)):
-        left = policy.expected.calls_left(answers[start])
+        left, size = policy.expected.calls_left(answers[start]), before[start]
+        asking += _QUESTION.search(str(messages[start].text)) is not None
         over = (before[start + 1] - before[block.end] for block in blocks if block.end <= start)
         closed = sum(after >= chat.keep_tokens for after in over)
         if closed > folded:
@@ -117,7 +122,9 @@ def _turns(
                 tail += policy.head_tokens + before[blocks[0].start]  # a tool more rewrites all of it
             cost = MARGIN * max(0, tail) * policy.rewrite_factor
             if folded == 0:
-                cost += _recalling(policy, left, chat.recall_tokens, before[start] / max(1, answers[start]))
+                each = len(turns) + 1
+                recalled = RECALLED_SHARE * chat.recall_tokens * asking / each
+                cost += _recalling(policy, left, recalled, size / each)
             if removed * left * policy.prices.read > cost:
                 folded = closed
         if turns:
@@ -126,9 +133,9 @@ def _turns(
     return turns
 
 
-def _recalling(policy: Policy, left: float, recall_tokens: int, per_call: float) -> float:
-    """What it costs to recall something before every question to come, and to leave it out again one turn later."""
-    return left * (recall_tokens * policy.prices.write + 2 * per_call * policy.rewrite_factor)
+def _recalling(policy: Policy, left: float, recalled: float, per_turn: float) -> float:
+    """What it costs to recall so many tokens in each turn to come, and to leave them out again in the next one."""
+    return left * (recalled * policy.prices.write + per_turn * policy.rewrite_factor)
 
 
 def _stays(policy: Policy, left: float, recall_tokens: int, turn_tokens: int) -> bool:

@@ -13,22 +13,26 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import is_
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_tokopt.context.folding import fold
 from langchain_tokopt.context.habits import Habits
 from langchain_tokopt.context.lossless.ingest import Ingest, ToolResult
-from langchain_tokopt.context.memory import ChatMemory
+from langchain_tokopt.context.memory import ChatMemory, Digest, Summarizer, SummaryStore
 from langchain_tokopt.context.overflow import within
 from langchain_tokopt.context.policy import Expected, Policy, Prices, Sizes
 from langchain_tokopt.context.retrieval import is_retrieved, retrieval_schema
 from langchain_tokopt.context.threads import Reading, Threads
 from langchain_tokopt.context.validate import only_results_changed, problem
 from langchain_tokopt.errors import ConfigurationError
+from langchain_tokopt.memo import Memo
 from langchain_tokopt.pricing import Pricing, Rates
 from langchain_tokopt.tokens import TokenCounter
+
+if TYPE_CHECKING:
+    from langchain_tokopt.database import Database
 
 log = logging.getLogger("langchain_tokopt")
 
@@ -84,6 +88,8 @@ class HistoryCompression:
         retrieve: Let the model get back what is shown in part, by a tool `retrieve_original`. `False`: it cannot.
         chat: Shows what a long conversation leaves behind in short, where that pays, and recalls what a new question
             needs of it. Off by default: what is not recalled is not seen.
+        summarizer: A chat model, or a function of a text, that summarizes each block of `chat` once, beside the user's
+            answer. What it says is shown in the place of the block's own sentences, if it keeps names and numbers.
         max_tokens: The most that the messages may have. Where they have more, the least important ones are cut or left
             out, whatever that costs.
         counter: Counts tokens for reports and prices. What a result looks like does not depend on it.
@@ -105,6 +111,7 @@ class HistoryCompression:
         keep_steps: int = 2,
         retrieve: bool = True,
         chat: ChatMemory | None = None,
+        summarizer: Summarizer | None = None,
         max_tokens: int | None = None,
         counter: TokenCounter | None = None,
         pricing: Pricing | None = None,
@@ -122,7 +129,11 @@ class HistoryCompression:
         self.retrieve = retrieve
         if chat is not None and not isinstance(chat, ChatMemory):
             raise ConfigurationError("chat", chat, "give a ChatMemory or None")
+        self._summarizer = summarizer
+        if summarizer is not None:
+            chat = (chat or ChatMemory()).with_summaries(SummaryStore(summarizer))
         self.chat = chat
+        self._asked: Memo[bool] = Memo(limit=4_096)
         if max_tokens is not None and (
             isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1
         ):
@@ -137,11 +148,36 @@ class HistoryCompression:
         self._reported: set[str] = set()
         self._lock = threading.Lock()
 
-    def attach(self, *, counter: TokenCounter | None = None, pricing: Pricing | None = None) -> HistoryCompression:
-        """This object, with what was not given at construction filled in."""
+    def attach(
+        self,
+        *,
+        counter: TokenCounter | None = None,
+        pricing: Pricing | None = None,
+        database: Database | None = None,
+    ) -> HistoryCompression:
+        """This object, with what was not given at construction filled in; what it learns is kept in `database`."""
         self._counter = self._counter or counter
         self._pricing = self._pricing or pricing
+        if database is not None and self._summarizer is not None and self.chat is not None:
+            self.chat = self.chat.with_summaries(SummaryStore(self._summarizer, database=database))
         return self
+
+    @property
+    def summaries(self) -> SummaryStore | None:
+        """Where summaries of blocks are made and kept; `None` without a summarizer."""
+        return self.chat.summaries if self.chat is not None else None
+
+    def to_summarize(self, messages: Sequence[BaseMessage]) -> list[Digest]:
+        """The closed blocks of the thread that have no summary, each once; none without a summarizer."""
+        store = self.summaries
+        if self.chat is None or store is None:
+            return []
+        found = []
+        for digest in self.chat.digests(self.chat.cut(messages).blocks):
+            if store.wanted(digest.block) and self._asked.get(digest.block.digest) is None:
+                self._asked.put(digest.block.digest, True)
+                found.append(digest)
+        return found
 
     @property
     def counter(self) -> TokenCounter:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any, ClassVar, cast
 
-from langchain.agents.middleware.types import ModelRequest
+from langchain.agents.middleware.types import ModelRequest, ModelResponse
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_tokopt.asides import Heard, as_loss, with_asked
 from langchain_tokopt.caller import call_who
 from langchain_tokopt.context.history import HistoryCompression, View
+from langchain_tokopt.context.memory import Digest, SummaryStore
 from langchain_tokopt.context.policy import Expected, Policy, Prices
 from langchain_tokopt.context.retrieval import Originals
 from langchain_tokopt.context.retrieval_flow import name_beside, retrieving, with_retrieval
 from langchain_tokopt.errors import ContextTooLargeError
 from langchain_tokopt.events import Decision, Mode, Sink
-from langchain_tokopt.flow import Flow, FlowMiddleware, is_internal
+from langchain_tokopt.flow import Flow, FlowMiddleware, Later, is_background, is_internal
 from langchain_tokopt.kept import restored
 from langchain_tokopt.prefix import Segment, rates_in_use, segments, split
 from langchain_tokopt.pricing import Rates, model_identity
@@ -100,6 +102,7 @@ class HistoryCompressionMiddleware(FlowMiddleware):
             self.sink.emit(decision)
 
         first = send(())
+        yield from self._summarize(request)
         if tool is None or len(first.tools) == len(request.tools):
             self.sink.emit(decided[-1])
             return (yield first)
@@ -107,6 +110,18 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         again = lambda asked: send(asked) if asked else first  # noqa: E731 - the first request is made already
         shadow = self.mode == "shadow"
         return (yield from retrieving(again, originals, tool, keeps=self.keeps_retrieved, told=told, shadow=shadow))
+
+    def _summarize(self, request: ModelRequest[Any]) -> Generator[Later, Any, None]:
+        """Have closed blocks summarized beside the user's answer."""
+        store = self.history.summaries
+        if store is None or self.mode == "shadow" or is_background(request):
+            return
+        for digest in self.history.to_summarize(request.messages):
+            asked = store.request(digest, request)
+            if asked is not None:
+                yield Later(asked, partial(_accept, store, digest))
+            else:
+                self.background.run(partial(store.fold, digest))
 
     def _decision(self, request: ModelRequest[Any], outcome: _Outcome, *, applied: bool, started: float) -> Decision:
         return Decision(
@@ -251,6 +266,11 @@ class _Outcome:
     saved_usd: Decimal | None = None
     detail: dict[str, int] | None = None
     blocks: Mapping[str, str] = field(default_factory=dict)
+
+
+def _accept(store: SummaryStore, digest: Digest, response: ModelResponse[Any]) -> None:
+    said = next((str(message.text) for message in response.result if isinstance(message, AIMessage)), "")
+    store.accept(digest, said)
 
 
 def _room(request: ModelRequest[Any], head_tokens: int) -> int | None:
