@@ -140,6 +140,14 @@ def test_a_line_that_has_the_query_as_it_stands_is_better_than_its_words() -> No
     assert "return getUserId(7)" in shown
 
 
+def test_each_name_that_is_asked_for_is_shown_where_it_stands() -> None:
+    other = [f"raw id {n} of a foreign key, widget and model admin" for n in range(300)]
+    text = "\n".join([*other, "class ForeignKeyRawIdWidget:", *other, "x = get_model_admin(7)", *other])
+    shown = passages(text, "x", query="ForeignKeyRawIdWidget get_model_admin").text
+    assert "301: class ForeignKeyRawIdWidget:" in shown
+    assert "602: x = get_model_admin(7)" in shown
+
+
 def test_a_piece_of_a_long_line_has_the_place_where_it_begins() -> None:
     text = f"{ONE_LINE} the parcel got lost {ONE_LINE}"
     shown = passages(text, "abc", query="parcel").text.split("\n")
