@@ -40,6 +40,7 @@ class HeadedSignals:
         self._said: list[set[str]] = []
         self._sections: dict[str, list[int]] = {}
         self._saying: dict[str, list[int]] = {}
+        self._titles: dict[str, dict[str, float]] = {}
 
     def add(self, passage: Passage) -> str:
         """One sentence more. Returns the text that stands for it."""
@@ -58,14 +59,14 @@ class HeadedSignals:
 
     def scores(self, question: str, weights: Mapping[str, float]) -> NDArray[np.float64]:
         """One score per sentence: `[n]`. `weights`: the words of the question."""
-        self._lead = (np.arange(len(self.index)) == self.places.starts).astype(np.float64)
+        lead = (np.arange(len(self.index)) == self.places.starts).astype(np.float64)
         self._titles = {label: self._rarities(words) for label, words in self._words.items()}
         frequencies = self.index.frequencies(weights)
         own = standard(np.sqrt(bm25(frequencies, self.index.lengths, weights)))
-        direct = _WEIGHTS["own"] * own + _WEIGHTS["lead"] * self._lead + _WEIGHTS["heading"] * self._in_heading(weights)
+        direct = _WEIGHTS["own"] * own + _WEIGHTS["lead"] * lead + _WEIGHTS["heading"] * self._in_heading(weights)
         scores = direct
         for _ in range(_HOPS):
-            scores = direct + self._led_to(scores, weights)
+            scores = direct + self._led_to(scores, weights, lead)
         return np.asarray(scores)
 
     def _rarities(self, words: Iterable[str]) -> dict[str, float]:
@@ -76,7 +77,9 @@ class HeadedSignals:
         shares = {label: _share(title, set(said)) for label, title in self._titles.items()}
         return np.array([shares[label] for label in self._labels])
 
-    def _led_to(self, scores: NDArray[np.float64], weights: Mapping[str, float]) -> NDArray[np.float64]:
+    def _led_to(
+        self, scores: NDArray[np.float64], weights: Mapping[str, float], lead: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """What the best sentences lead to: sections that they name, sentences that name theirs, words they share."""
         named, naming = np.zeros(scores.shape), np.zeros(scores.shape)
         leads: dict[str, float] = {}
@@ -92,7 +95,7 @@ class HeadedSignals:
                     leads[word] = leads.get(word, 0.0) + worth
         hop = np.sqrt(bm25(self.index.frequencies(leads, families=False), self.index.lengths, leads))
         return np.asarray(
-            named * (_WEIGHTS["named"] + _WEIGHTS["named_lead"] * self._lead)
+            named * (_WEIGHTS["named"] + _WEIGHTS["named_lead"] * lead)
             + _WEIGHTS["names"] * naming
             + _WEIGHTS["hop"] * standard(hop)
         )

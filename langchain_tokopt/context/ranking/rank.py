@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -31,7 +32,7 @@ def rank(query: str, passages: Sequence[Passage], *, embeddings: MemoEmbeddings 
 
 
 class Ranking:
-    """Passages that are indexed once and asked often.
+    """Passages that are indexed once and asked often, from any thread.
 
     Args:
         passages: What is ranked, in the order in which it stands; more can be added with `extend`.
@@ -51,6 +52,7 @@ class Ranking:
         self._embeddings = embeddings
         self._labels = labels
         self._kind = _Kind()
+        self._lock = threading.Lock()
         self._start(headed=labels == "headings")
         self.extend(passages)
 
@@ -62,21 +64,23 @@ class Ranking:
 
     def extend(self, passages: Sequence[Passage]) -> None:
         """Passages that come after those which are known. Only the new ones are read."""
-        self._passages += passages
-        if self._labels is None:
-            for passage in passages:
-                self._kind.add(passage)
-            if self._kind.headed != self._headed:
-                self._start(headed=self._kind.headed)
-        for passage in self._passages[len(self._texts) :]:
-            self._texts.append(self._signals.add(passage))
+        with self._lock:
+            self._passages += passages
+            if self._labels is None:
+                for passage in passages:
+                    self._kind.add(passage)
+                if self._kind.headed != self._headed:
+                    self._start(headed=self._kind.headed)
+            for passage in self._passages[len(self._texts) :]:
+                self._texts.append(self._signals.add(passage))
 
     def scores(self, query: str) -> NDArray[np.float32]:
         """One score per passage, float32 `[n]`, higher is better."""
-        if not self._passages:
-            return np.zeros(0, dtype=np.float32)
-        weights = self._telling(question_words(query, names=self._signals.names))
-        return np.asarray(self._signals.scores(query, weights) + self._meaning(query), dtype=np.float32)
+        with self._lock:  # what a question needs to know of the passages is looked up once, and kept
+            if not self._passages:
+                return np.zeros(0, dtype=np.float32)
+            weights = self._telling(question_words(query, names=self._signals.names))
+            return np.asarray(self._signals.scores(query, weights) + self._meaning(query), dtype=np.float32)
 
     def _meaning(self, query: str) -> NDArray[np.float64] | float:
         """What vectors say, of the passages and of what stands near them; 0 without vectors."""

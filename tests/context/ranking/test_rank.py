@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -257,3 +258,14 @@ def test_an_embedder_that_fails_leaves_the_words(caplog: pytest.LogCaptureFixtur
     for _ in range(2):
         assert ranking.scores("ladder").tolist() == rank("ladder", passages).tolist()
     assert len(caplog.records) == 1
+
+
+def test_many_threads_may_ask_at_once() -> None:
+    passages = [
+        Passage(f"{text} {number}", label=name) for number, text in enumerate(FILLER) for name in ("Ann", "Ben")
+    ]
+    queries = ["When did Ann read?", "Who lent a ladder?", "How many weeds?", "Where is the bank?"] * 10
+    ranking = Ranking(passages)
+    with ThreadPoolExecutor(8) as pool:
+        found = [scores.tolist() for scores in pool.map(ranking.scores, queries)]
+    assert found == [rank(query, passages).tolist() for query in queries]
