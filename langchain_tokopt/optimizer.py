@@ -130,7 +130,9 @@ class TokenOptimizer:
                 embeddings=self.embeddings, counter=self.counter, pricing=self.pricing, database=self.database
             )
         if self.history:
-            self.history.attach(counter=self.counter, pricing=self.pricing, database=self.database)
+            self.history.attach(
+                counter=self.counter, pricing=self.pricing, database=self.database, stays=is_search_result
+            )
         if self.budget:
             self.budget.attach(database=self.database, counter=self.counter, pricing=self.pricing)
         self._id = uuid.uuid4().hex

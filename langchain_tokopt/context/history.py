@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import is_
 from typing import TYPE_CHECKING, Any, cast
@@ -143,6 +143,7 @@ class HistoryCompression:
         self._plain = self.policy(None, tool=None)
         self._counter = counter
         self._pricing = pricing
+        self._stays: Callable[[ToolMessage], bool] | None = None
         self._threads = Threads(remember=remember)
         self.habits = Habits()
         self._reported: set[str] = set()
@@ -154,8 +155,13 @@ class HistoryCompression:
         counter: TokenCounter | None = None,
         pricing: Pricing | None = None,
         database: Database | None = None,
+        stays: Callable[[ToolMessage], bool] | None = None,
     ) -> HistoryCompression:
-        """This object, with what was not given at construction filled in; what it learns is kept in `database`."""
+        """This object, with what was not given at construction filled in; what it learns is kept in `database`.
+
+        `stays` says which results are always shown as they are, beside those of the tools in `never`.
+        """
+        self._stays = self._stays or stays
         self._counter = self._counter or counter
         self._pricing = self._pricing or pricing
         if database is not None and self._summarizer is not None and self.chat is not None:
