@@ -65,6 +65,10 @@ bench: $(VENV)/dev  ## the benchmarks on their own samples (see benchmarks/READM
 	$(RUN) -m benchmarks.cache_prediction --requests 5000
 	$(RUN) -m benchmarks.cache_hammer --seconds 10
 	$(RUN) -m benchmarks.tools --feedback 4 --sizes 100 1000 --regimes 15 60 --threads 2
+	$(RUN) -m benchmarks.history
+	$(RUN) -m benchmarks.documents
+	$(RUN) -m benchmarks.agent_runs
+	$(RUN) -m benchmarks.importance
 	$(RUN) -m benchmarks.overhead $(ARGS)
 
 compat: $(VENV)/dev  ## LangChain's own agent tests with the optimiser in every agent

@@ -13,11 +13,21 @@ if TYPE_CHECKING:
     from langchain_tokopt.binder import ToolBinder
     from langchain_tokopt.budget import Budget, BudgetMiddleware
     from langchain_tokopt.cache import Precompute, SemanticCache, SemanticCacheMiddleware, SemanticLLMCache
-    from langchain_tokopt.context import HistoryCompression, HistoryCompressionMiddleware, compress_messages
+    from langchain_tokopt.context import (
+        ChatMemory,
+        ExtractiveSummarizer,
+        HistoryCompression,
+        HistoryCompressionMiddleware,
+        Importance,
+        MessageImportance,
+        compress_documents,
+        compress_messages,
+    )
     from langchain_tokopt.database import Database
     from langchain_tokopt.errors import (
         BudgetExceededError,
         ConfigurationError,
+        ContextTooLargeError,
         MissingDependencyError,
         NoChatModelError,
         StoreError,
@@ -37,11 +47,21 @@ _HOMES = {
     "binder": ("ToolBinder",),
     "budget": ("Budget", "BudgetMiddleware"),
     "cache": ("Precompute", "SemanticCache", "SemanticCacheMiddleware", "SemanticLLMCache"),
-    "context": ("HistoryCompression", "HistoryCompressionMiddleware", "compress_messages"),
+    "context": (
+        "ChatMemory",
+        "ExtractiveSummarizer",
+        "HistoryCompression",
+        "HistoryCompressionMiddleware",
+        "Importance",
+        "MessageImportance",
+        "compress_documents",
+        "compress_messages",
+    ),
     "database": ("Database",),
     "errors": (
         "BudgetExceededError",
         "ConfigurationError",
+        "ContextTooLargeError",
         "MissingDependencyError",
         "NoChatModelError",
         "StoreError",
@@ -60,13 +80,18 @@ __all__ = [
     "Budget",
     "BudgetExceededError",
     "BudgetMiddleware",
+    "ChatMemory",
     "ConfigurationError",
+    "ContextTooLargeError",
     "Database",
+    "ExtractiveSummarizer",
     "Flow",
     "FlowMiddleware",
     "HistoryCompression",
     "HistoryCompressionMiddleware",
+    "Importance",
     "IntentClassifier",
+    "MessageImportance",
     "MissingDependencyError",
     "NoChatModelError",
     "Precompute",
@@ -90,6 +115,7 @@ __all__ = [
     "UsageMiddleware",
     "__version__",
     "compose",
+    "compress_documents",
     "compress_messages",
     "internal_call",
 ]
