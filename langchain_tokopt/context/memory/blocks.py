@@ -79,6 +79,11 @@ class Block:
         return tuple(message for turn in self.turns for message in turn.messages)
 
     @cached_property
+    def answers(self) -> int:
+        """How many of its messages are a model's: each is a call that was made."""
+        return _answers(self.messages)
+
+    @cached_property
     def kept(self) -> tuple[BaseMessage, ...]:
         """Messages that no text can stand for: instructions of the system, what a human showed, what is ours."""
         return tuple(message for message in self.messages if stays(message))
@@ -154,14 +159,14 @@ def cut(
     blocks = [block for block in known if block.closed_at < len(messages)]
     start = blocks[-1].end if blocks else head
     turns = list(turns_of(messages, start, size=size))
-    calls = sum(isinstance(message, AIMessage) for message in messages[:start])
+    calls = _answers(messages[:head]) + sum(block.answers for block in blocks)
     waiting: list[tuple[list[Turn], int]] = []  # with the tokens up to their ends
     gathered: list[Turn] = []
     total = begun = 0
     for turn, following in pairwise(turns):
         gathered.append(turn)
         total += turn.size
-        calls += sum(isinstance(message, AIMessage) for message in turn.messages)
+        calls += _answers(turn.messages)
         if total - begun >= block_tokens:
             waiting.append((gathered, total))
             gathered, begun = [], total
@@ -213,6 +218,10 @@ def stays(message: BaseMessage) -> bool:
     if isinstance(message, HumanMessage):
         return made_here(message) or not only_text(message)
     return not isinstance(message, (AIMessage, ToolMessage))
+
+
+def _answers(messages: Sequence[BaseMessage]) -> int:
+    return sum(isinstance(message, AIMessage) for message in messages)
 
 
 def _begins_turn(message: BaseMessage) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import takewhile
+from operator import is_
 from typing import Any, Final, TypeAlias
 
 from langchain_core.messages import BaseMessage, HumanMessage
@@ -33,7 +34,7 @@ from langchain_tokopt.weighted_memo import WeightedMemo
 REMEMBERED_CHARACTERS: Final = 32_000_000
 _NOTHING: Final = HumanMessage("")
 
-_Known: TypeAlias = "tuple[Block, list[tuple[BaseMessage, Any]]]"
+_State: TypeAlias = "tuple[Sequence[BaseMessage], list[Any]]"
 
 
 class ChatMemory:
@@ -89,7 +90,7 @@ class ChatMemory:
         self._remember = remember
         limit = REMEMBERED_CHARACTERS if remember else 0
         self._sizes: WeightedMemo[int] = WeightedMemo(weight_limit=limit)
-        self._cuts: WeightedMemo[tuple[_Known, ...]] = WeightedMemo(weight_limit=limit)
+        self._cuts: WeightedMemo[tuple[tuple[Block, _State], ...]] = WeightedMemo(weight_limit=limit)
         self._digests: WeightedMemo[Digest] = WeightedMemo(weight_limit=limit)
         self._recollections: WeightedMemo[Recollection] = WeightedMemo(weight_limit=limit)
         self._recalled: WeightedMemo[HumanMessage] = WeightedMemo(weight_limit=limit)
@@ -143,7 +144,7 @@ class ChatMemory:
             size=self._size,
         )
         if len(where.blocks) > len(known):
-            kept = tuple((block, _known(messages, block)) for block in where.blocks)
+            kept = tuple((block, _state(messages, block)) for block in where.blocks)
             self._cuts.put(thread, kept, 4 * sum(block.size for block in where.blocks))
         return where
 
@@ -231,18 +232,17 @@ class ChatMemory:
         return known
 
 
-def _known(messages: Sequence[BaseMessage], block: Block) -> list[tuple[BaseMessage, Any]]:
-    """The messages that a block is made of and those up to the one with which it was closed, with their contents."""
-    return [(message, message.content) for message in messages[block.start : block.closed_at + 1]]
+def _state(messages: Sequence[BaseMessage], block: Block) -> _State:
+    """The messages that a block is made of and those up to the one with which it was closed, and their contents."""
+    seen = messages[block.start : block.closed_at + 1]
+    return seen, [message.content for message in seen]
 
 
-def _is_same(messages: Sequence[BaseMessage], known: _Known) -> bool:
+def _is_same(messages: Sequence[BaseMessage], known: tuple[Block, _State]) -> bool:
     """Whether these messages close the same block: they are the same objects, and none was changed since."""
     block, before = known
-    now = messages[block.start : block.closed_at + 1]
-    return len(now) == len(before) and all(
-        message is one and message.content is content for message, (one, content) in zip(now, before, strict=True)
-    )
+    now = _state(messages, block)
+    return all(len(a) == len(b) and all(map(is_, a, b)) for a, b in zip(now, before, strict=True))
 
 
 def _chain(parts: Iterable[bytes]) -> Iterator[bytes]:
