@@ -24,6 +24,8 @@ from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import ConfigurationError
 
 RECALL_TOKENS: Final = 800
+# Of a short past little is recalled: it is paid in full each time, and the past would have been read from the cache.
+SHARE: Final = 1 / 8
 _HEADER: Final = "[From earlier in this conversation, because it may matter now]"
 _PASSAGE: Final = 120  # tokens; what is longer is split between sentences
 _LABEL: Final = 4  # tokens of a speaker's name and a line end
@@ -59,6 +61,7 @@ class Recollection:
     ) -> None:
         self._size = size
         self._pieces: list[_Piece] = []
+        self._total = 0
         self._holders: dict[str, list[int]] = {}
         self._speakers: set[str] = set()
         self._ranking = Ranking([], embeddings=embeddings, labels="speakers")
@@ -71,13 +74,16 @@ class Recollection:
             for word in piece.words:
                 self._holders.setdefault(word, []).append(at)
         self._pieces += new
+        self._total += sum(piece.size for piece in new)
         # Who is spoken to is no topic.
         names = {piece.line.speaker for piece in new if piece.line.kind == "said"} - ROLES
         self._speakers.update(*map(distinct_terms, names))
         self._ranking.extend([Passage(piece.text, piece.block, piece.line.speaker) for piece in new])
 
     def recall(self, query: Query, tokens: int = RECALL_TOKENS) -> HumanMessage | None:
-        """The passages that the query needs, at most `tokens` of them, in order; `None` when none is relevant enough.
+        """The passages that the query needs, at most `tokens` of them and an eighth of all, in order.
+
+        `None` when none is relevant enough.
 
         Raises:
             ConfigurationError: `tokens` is below 0.
@@ -92,7 +98,7 @@ class Recollection:
         outstanding = np.flatnonzero((scores >= enough) & (scores > usual)).tolist()
         hidden = [at for at in outstanding if self._pieces[at].hidden]
         sizes = [self._pieces[at].size for at in hidden]
-        left = tokens - self._size(_HEADER)
+        left = min(tokens, int(self._total * SHARE)) - self._size(_HEADER)
         kept = [self._pieces[hidden[at]] for at in best_within(scores[hidden], sizes, left)]
         if not kept:
             return None

@@ -53,14 +53,21 @@ def test_what_stands_right_before_the_question_need_not_be_recalled() -> None:
 
 
 def test_passages_keep_to_the_tokens_and_come_in_order() -> None:
-    query = "What about my passport, PostgreSQL for billing, and hotels above 180 euros?"
-    found = recall(query, closed())
+    query, past = "What about my passport, PostgreSQL for billing, and hotels above 180 euros?", closed(chat(90))
+    found = recall(query, past)
     assert found is not None
     text = str(found.text)
     assert [text.index(FACTS[number]) for number in (3, 5, 8)] == sorted(text.index(FACTS[n]) for n in (3, 5, 8))
-    small = recall(query, closed(), 130)
+    small = recall(query, past, 130)
     assert small is not None
     assert text_size(str(small.text)) <= 130
+
+
+def test_of_a_short_past_little_is_recalled() -> None:
+    past = closed(chat(20))
+    found = recall("What about my passport, PostgreSQL for billing, and hotels above 180 euros?", past)
+    assert found is not None
+    assert text_size(str(found.text)) <= sum(digest.block.size for digest in past) / 8 + 5
 
 
 def test_no_tokens_recall_nothing() -> None:
