@@ -31,6 +31,7 @@ _PASSAGE: Final = 120  # tokens; what is longer is split between sentences
 _LABEL: Final = 4  # tokens of a speaker's name and a line end
 # Shared words are rare enough together: as a multiple of the rarity of a word that came once.
 _OPENS: Final = 0.5
+_NEW_TERMS: Final = 2
 # Passages that stand out less than this, with the best one at 1 and the median at 0, are left out.
 _FLOOR: Final = 0.4
 
@@ -60,6 +61,7 @@ class Recollection:
         self, digests: Sequence[Digest], *, embeddings: MemoEmbeddings | None = None, size: Size = text_size
     ) -> None:
         self._size = size
+        self._embeddings = embeddings
         self._pieces: list[_Piece] = []
         self._total = 0
         self._holders: dict[str, list[int]] = {}
@@ -106,12 +108,17 @@ class Recollection:
         return HumanMessage(f"{_HEADER}\n{rendered(lines)}", additional_kwargs={MARK: "recall"})
 
     def worth_asking(self, query: Query) -> bool:
-        """Whether some passage shares words with the query that are rare, and not there anyway right before it."""
+        """Whether some passage shares words with the query that are rare, and not there anyway right before it.
+
+        With embeddings a few words that are new suffice: what is said in other words shares none.
+        """
+        new = query.terms - query.near - self._speakers
+        if self._embeddings is not None and len(new) >= _NEW_TERMS:
+            return True
         needed = _OPENS * self._idf(1)
-        # In the order of the words: a sum must not depend on that of a set.
-        new = sorted(word for word in query.terms - query.near - self._speakers if word in self._holders)
         worth: dict[int, float] = {}
-        for word in new:
+        # In the order of the words: a sum must not depend on that of a set.
+        for word in sorted(word for word in new if word in self._holders):
             rarity = self._idf(len(self._holders[word]))
             for at in self._holders[word]:
                 worth[at] = worth.get(at, 0.0) + rarity

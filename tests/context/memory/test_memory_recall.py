@@ -11,8 +11,10 @@ from langchain_tokopt.context.memory.extract import Digest, digests
 from langchain_tokopt.context.memory.query import Query, asks, query_of
 from langchain_tokopt.context.memory.recall import Recollection, place, recall
 from langchain_tokopt.context.memory.render import MARK
+from langchain_tokopt.embeddings import MemoEmbeddings
 from langchain_tokopt.errors import ConfigurationError
 from tests.context.memory.threads import FACTS, chat, with_tool
+from tests.fakes import TableEmbeddings
 
 
 def closed(messages: list[BaseMessage] | None = None, ratio: float = 0.0) -> list[Digest]:
@@ -68,6 +70,22 @@ def test_of_a_short_past_little_is_recalled() -> None:
     found = recall("What about my passport, PostgreSQL for billing, and hotels above 180 euros?", past)
     assert found is not None
     assert text_size(str(found.text)) <= sum(digest.block.size for digest in past) / 8 + 5
+
+
+class Meanings(TableEmbeddings):
+    """Knows that a passport is a travel document."""
+
+    def embed_query(self, text: str) -> list[float]:
+        about = "passport" in text or "travel document" in text
+        return [1.0, 0.0] if about else [0.0, 1.0]
+
+
+def test_with_embeddings_what_is_said_in_other_words_is_recalled_too() -> None:
+    question = "Where did I write down the travel document?"
+    assert recall(question, closed()) is None
+    found = recall(question, closed(), embeddings=MemoEmbeddings(Meanings()))
+    assert found is not None
+    assert FACTS[3] in found.text
 
 
 def test_no_tokens_recall_nothing() -> None:
