@@ -14,16 +14,16 @@ from typing import Final
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from langchain_tokopt.context.lossless.ingest import Ingest, ShownResult, ToolResult
+from langchain_tokopt.context.item import MESSAGE_TOKENS, Form, Item, Step, Steps
+from langchain_tokopt.context.lossless.ingest import Ingest, ToolResult
 from langchain_tokopt.context.lossless.repeats import ShownLines
 from langchain_tokopt.context.lossless.size import text_size
 from langchain_tokopt.context.message_text import message_text
 from langchain_tokopt.context.policy import Policy, Sizes
-from langchain_tokopt.context.showing import Room, replay, show, take_in
+from langchain_tokopt.context.showing import Room, show, take_in
 from langchain_tokopt.context.trimming import Wanted, identifiers
+from langchain_tokopt.weighted_memo import WeightedMemo
 
-# What a message has beside its text: roles and separators.
-MESSAGE_TOKENS: Final = 4
 # A rewrite must remove so many tokens, and be worth this many times what it costs: what is expected may not come.
 LEAST_REMOVED: Final = 800
 MARGIN: Final = 1.3
@@ -31,23 +31,6 @@ MARGIN: Final = 1.3
 BINDING_CALLS: Final = 0.5
 # A result that would lose fewer tokens stays as it is.
 LEAST_LOST: Final = 40
-
-
-@dataclass(slots=True)
-class Item:
-    """A tool result of the thread: where it is, how it is shown and in how many tokens.
-
-    `step` is the model call that asked for it. `old`: how it is shown once it is rewritten, with its tokens.
-    """
-
-    index: int
-    step: int
-    result: ToolResult
-    wanted: Wanted
-    shown: ShownResult
-    tokens: int
-    rewritten: bool = False
-    old: tuple[ShownResult, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +54,7 @@ class Progress:
 
     Attributes:
         policy: What decides beside the messages.
+        steps: What the same steps came to before; they are not worked out again.
         tokens: Of each message as it is shown.
         items: The tool results.
         lines: Where each of their lines is shown.
@@ -81,9 +65,11 @@ class Progress:
         trimmable: The tokens that results would lose if they were always shown in part.
         called_at: The messages that the last call was made with; `touched`, whether that call changed anything.
         task: The newest user message; `call_text` the newest answer of the model.
+        key: A digest of all messages that have been read, and of the policy.
     """
 
     policy: Policy
+    steps: Steps = field(default_factory=lambda: WeightedMemo(weight_limit=0))
     tokens: list[int] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     lines: ShownLines = field(default_factory=ShownLines)
@@ -99,6 +85,7 @@ class Progress:
     touched: bool = False
     task: str = ""
     call_text: str = ""
+    key: bytes = b""
 
     def __post_init__(self) -> None:
         self.bound = self.policy.tool is None or self.policy.expected.trims
@@ -112,12 +99,16 @@ class Progress:
         """How many messages have been read."""
         return len(self.tokens)
 
-    def read(self, message: BaseMessage, result: ToolResult | None) -> None:
-        """Take in the next message of the thread; `result` is it where it is a tool's."""
+    def read(self, message: BaseMessage, result: ToolResult | None, key: bytes = b"") -> None:
+        """Take in the next message of the thread; `result` is it where it is a tool's.
+
+        `key`: a digest of it, of all messages before it, and of the policy; without one no step is looked up.
+        """
         if isinstance(message, AIMessage):
             self.call()
             self.calls += 1
             self.answers.append(self.count)
+        self.key = key
         if result is not None:
             self._read_result(result)
             return
@@ -134,26 +125,35 @@ class Progress:
     # --- new results -------------------------------------------------------------------------------------------------
 
     def _read_result(self, result: ToolResult) -> None:
-        policy, index = self.policy, self.count
-        wanted = Wanted(self.call_text, self.task)
-        before = self.lines.mark()
-        shown, tokens = self._shown(result, None)
+        wanted, mark = Wanted(self.call_text, self.task), self.lines.mark()
+        step = self.steps.get(self.key) if self.key else None
+        if isinstance(step, Step):
+            take_in(result, step.form.shown, self.lines, self.policy.lossless)
+            if step.bound and not self.bound:
+                self.bound, self.bound_at = True, self.count
+            self.trimmable += step.trimmable
+        else:
+            step = self._new_step(result, wanted)
+            if self.key:
+                self.steps.put(self.key, step, step.weight)
+        self.tokens.append(step.form.tokens)
+        self.items.append(Item(self.count - 1, self.calls, result, wanted, step.form, step.whole, mark))
+        self.names |= step.form.names
+
+    def _new_step(self, result: ToolResult, wanted: Wanted) -> Step:
+        policy, settings, before, trimmable = self.policy, self.policy.lossless, self.lines.mark(), self.trimmable
+        shown, tokens = show(result, self.lines, settings, None)
         limit = policy.sizes.new if policy.sizes else None
-        if limit is not None and tokens > limit and not result.verbatim:
+        if limit is not None and tokens + MESSAGE_TOKENS > limit and not result.verbatim:
             whole = tokens
             self.lines.undo(before)
-            shown, tokens = self._shown(result, Room(limit, wanted, self.names, policy.tool))
+            shown, tokens = show(result, self.lines, settings, Room(limit, wanted, self.names, policy.tool))
             self.trimmable += whole - tokens
             if shown.parts and not self._bind(whole - tokens):
                 self.lines.undo(before)
-                shown, tokens = self._shown(result, None)
-        self.tokens.append(tokens)
-        self.items.append(Item(index, self.calls, result, wanted, shown, tokens))
-        self._name(result, shown)
-
-    def _shown(self, result: ToolResult, room: Room | None) -> tuple[ShownResult, int]:
-        shown = show(result, self.lines, self.policy.lossless, room)
-        return shown, _size(result, shown)
+                shown, tokens = show(result, self.lines, settings, None)
+        given = sum(text_size(text) for _, _, text in result.texts()) if shown.texts else tokens
+        return Step(Form.of(result, shown, tokens), given, self.trimmable - trimmable, self.bound)
 
     def _bind(self, removed: int) -> bool:
         """Whether the tool that gives back originals is bound, or it pays to bind it now that a result is so large.
@@ -199,17 +199,22 @@ class Progress:
             if item.old is None:
                 item.old = self._smaller(item, sizes)
                 self.touched = True
-            if item.tokens - item.old[1] >= LEAST_LOST:
+            if item.tokens - item.old.tokens >= LEAST_LOST:
                 found.append(item)
         return found
 
-    def _smaller(self, item: Item, sizes: Sizes) -> tuple[ShownResult, int]:
+    def _smaller(self, item: Item, sizes: Sizes) -> Form:
         """The result in the part in which it is shown once the agent has moved on."""
-        whole = sum(text_size(text) for _, _, text in item.result.texts())
-        tokens = max(sizes.old, round(sizes.old_share * whole))
+        key = self.key and self.key + item.index.to_bytes(4, "big")
+        known = self.steps.get(key) if key else None
+        if isinstance(known, Form):
+            return known
+        tokens = max(sizes.old, round(sizes.old_share * item.whole))
         room = Room(tokens, item.wanted, self.said, self.policy.tool)
-        shown = show(item.result, ShownLines(), self._alone(), room)
-        return shown, _size(item.result, shown)
+        form = Form.of(item.result, *show(item.result, ShownLines(), self._alone(), room))
+        if key:
+            self.steps.put(key, form, form.weight)
+        return form
 
     def _alone(self) -> Ingest | None:
         settings = self.policy.lossless
@@ -225,7 +230,7 @@ class Progress:
         for item in candidates:
             tail += sum(self.tokens[item.index : at])
             at = min(at, item.index)
-            removed += item.tokens - _old(item)[1]
+            removed += item.tokens - _old(item).tokens
             gain = self._gain(removed, tail - removed, item.index, left)
             if removed >= LEAST_REMOVED and gain > best:
                 best, first = gain, item.index
@@ -241,45 +246,46 @@ class Progress:
 
     def _rewrite(self, first: int, candidates: Sequence[Item]) -> None:
         """Show the candidates from `first` on in their smaller part, and what comes after them as it is then."""
-        before, settings = sum(self.tokens), self.policy.lossless
-        kept = [(item.result, item.shown) for item in self.items if item.index < first]
         smaller = {item.index for item in candidates if item.index >= first}
-        lines = replay(kept, settings)
-        changed: list[tuple[Item, ShownResult, int]] = []
-        for item in self.items[len(kept) :]:
-            shown, tokens = _old(item) if item.index in smaller else (item.shown, item.tokens)
-            if item.index in smaller or shown.parts:
-                take_in(item.result, shown, lines, settings)
-            else:  # what it referred to may not be shown any more
-                shown = show(item.result, lines, settings, None)
-                tokens = _size(item.result, shown)
-            changed.append((item, shown, tokens))
-        removed = before - sum(self.tokens) - sum(tokens - item.tokens for item, _, tokens in changed)
+        later = [item for item in self.items if item.index >= first]
+        self.touched = True
+        self.lines.undo(later[0].mark)
+        forms: list[Form] = []
+        for item in later:
+            item.mark = self.lines.mark()
+            forms.append(self._form_behind(item, smaller=item.index in smaller))
+        removed = sum(item.tokens - form.tokens for item, form in zip(later, forms, strict=True))
         if removed < LEAST_REMOVED:
+            self._take_back(later)
             return
         self.rewrites.append(Rewrite(self.count, first, removed))
         if not self.bound:
             self.bound, self.bound_at = True, self.count
-        self.touched, self.lines = True, lines
-        for item, shown, tokens in changed:
-            item.shown, item.tokens = shown, tokens
-            self.tokens[item.index] = tokens
+        for item, form in zip(later, forms, strict=True):
+            item.form, self.tokens[item.index] = form, form.tokens
             item.rewritten = item.rewritten or item.index in smaller
-        self.names = set(self.said)
-        for item in self.items:
-            self._name(item.result, item.shown)
+        self.names = self.said.union(*(item.form.names for item in self.items))
 
-    def _name(self, result: ToolResult, shown: ShownResult) -> None:
-        for text in shown.shown_texts(result):
-            self.names.update(identifiers(text))
+    def _form_behind(self, item: Item, *, smaller: bool) -> Form:
+        """How a result is shown behind a rewrite; its lines are taken in."""
+        form, settings = _old(item) if smaller else item.form, self.policy.lossless
+        if smaller or form.shown.parts:
+            take_in(item.result, form.shown, self.lines, settings)
+            return form
+        # What it referred to may not be shown any more.
+        shown, tokens = show(item.result, self.lines, settings, None)
+        return form if shown == form.shown else Form.of(item.result, shown, tokens)
+
+    def _take_back(self, later: Sequence[Item]) -> None:
+        """Let the lines be those of the results as they are shown."""
+        self.lines.undo(later[0].mark)
+        for item in later:
+            item.mark = self.lines.mark()
+            take_in(item.result, item.shown, self.lines, self.policy.lossless)
 
 
-def _old(item: Item) -> tuple[ShownResult, int]:
+def _old(item: Item) -> Form:
     if item.old is None:
         msg = "a candidate has no smaller part"
         raise AssertionError(msg)
     return item.old
-
-
-def _size(result: ToolResult, shown: ShownResult) -> int:
-    return sum(map(text_size, shown.shown_texts(result))) + MESSAGE_TOKENS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from langchain_tokopt.context.lossless.ingest import Ingest, ShownResult, ToolResult, shorten_text
@@ -30,8 +30,8 @@ class Room:
     tool: str | None
 
 
-def show(result: ToolResult, lines: ShownLines, settings: Ingest | None, room: Room | None) -> ShownResult:
-    """The result without loss in fewer tokens, and in part where that is more than there is room for.
+def show(result: ToolResult, lines: ShownLines, settings: Ingest | None, room: Room | None) -> tuple[ShownResult, int]:
+    """The result without loss in fewer tokens, and in part where that is more than there is room for; and its tokens.
 
     `settings` of `None`: nothing but the room counts. Its lines are taken in by `lines` as they will be shown.
     """
@@ -40,29 +40,32 @@ def show(result: ToolResult, lines: ShownLines, settings: Ingest | None, room: R
     marks: list[str] = []
     given = list(result.texts())
     sizes = [text_size(text) for _, _, text in given]
+    total = 0
     for (index, place, text), size in zip(given, sizes, strict=True):
         if result.verbatim:
             if settings and settings.dedupe:
                 lines.add(text, place)
+            total += size
             continue
         before = lines.mark()
         changes: list[tuple[str, int]] = []
         short = shorten_text(text, place, lines, settings, changes) if settings else text
-        now = text_size(short)
+        now = size if short == text else text_size(short)
         share = 0 if room is None else room.tokens * size // max(1, sum(sizes))
         if room is not None and now > share:
             own = _own(text, settings)
-            part = _in_part(text, own, room, share, now)
+            part = _in_part(text, own, room, share, now, size if own == text else None)
             if part is not None:
                 lines.undo(before)
                 if settings and settings.dedupe:
                     lines.add(part.text, place, whole=own)
-                short, changes = part.text, [("parts", size - part.tokens)]
+                short, now, changes = part.text, part.tokens, [("parts", size - part.tokens)]
                 marks.append(part.handle)
+        total += now
         if short != text:
             texts.append((index, short))
             saved += changes
-    return ShownResult(tuple(texts), tuple(saved), tuple(marks))
+    return ShownResult(tuple(texts), tuple(saved), tuple(marks)), total
 
 
 def take_in(result: ToolResult, shown: ShownResult, lines: ShownLines, settings: Ingest | None) -> None:
@@ -75,14 +78,6 @@ def take_in(result: ToolResult, shown: ShownResult, lines: ShownLines, settings:
         lines.add(short.get(index, text), place, whole=whole)
 
 
-def replay(results: Iterable[tuple[ToolResult, ShownResult]], settings: Ingest | None) -> ShownLines:
-    """The lines that are shown after these results."""
-    lines = ShownLines()
-    for result, shown in results:
-        take_in(result, shown, lines, settings)
-    return lines
-
-
 def _own(text: str, settings: Ingest | None) -> str:
     """The text in its shortest form without references."""
     if settings is None or has_reference(text):
@@ -91,9 +86,9 @@ def _own(text: str, settings: Ingest | None) -> str:
     return text if has_reference(own) else own
 
 
-def _in_part(text: str, own: str, room: Room, tokens: int, now: int) -> Trimmed | None:
-    """The text in part, if that is shorter than it is `now`."""
+def _in_part(text: str, own: str, room: Room, tokens: int, now: int, size: int | None) -> Trimmed | None:
+    """The text in part, if that is shorter than it is `now`. `size`: the tokens of `own`, where they are known."""
     if has_reference(text):
         return None
-    part = trimmed(own, tokens, wanted=room.wanted, seen=room.seen, tool=room.tool, original=text)
+    part = trimmed(own, tokens, wanted=room.wanted, seen=room.seen, tool=room.tool, original=text, size=size)
     return part if part is not None and part.tokens < now else None

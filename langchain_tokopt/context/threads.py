@@ -10,6 +10,7 @@ from typing import Final
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
+from langchain_tokopt.context.item import Steps
 from langchain_tokopt.context.lossless.ingest import ShownResult, ToolResult
 from langchain_tokopt.context.message_text import message_text
 from langchain_tokopt.context.policy import Policy
@@ -19,6 +20,8 @@ from langchain_tokopt.weighted_memo import WeightedMemo
 # What is remembered between calls: lines of histories that are still growing, and digests of their messages.
 REMEMBERED_LINES: Final = 400_000
 REMEMBERED_MESSAGES: Final = 20_000
+# What steps came to, for threads that go on in several ways: weighed in lines, too.
+REMEMBERED_STEPS: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ class Threads:
 
     def __init__(self, *, remember: bool = True) -> None:
         self._read: WeightedMemo[Progress] = WeightedMemo(weight_limit=REMEMBERED_LINES if remember else 0)
-        self._digests: dict[int, tuple[BaseMessage, object, bytes]] = {}
+        self._steps: Steps = WeightedMemo(weight_limit=REMEMBERED_STEPS if remember else 0)
+        self._digests: dict[int, tuple[BaseMessage, object, object, bytes]] = {}
         self._lock = threading.Lock()
 
     def read(self, messages: Sequence[BaseMessage], results: Sequence[ToolResult | None], policy: Policy) -> Reading:
@@ -78,9 +82,9 @@ class Threads:
         keys = list(self._keys(messages, results, policy))
         progress, done = self._known(keys, messages)
         if progress is None:
-            progress = Progress(policy)
-        for message, result in zip(messages[done:], results[done:], strict=True):
-            progress.read(message, result)
+            progress = Progress(policy, self._steps)
+        for message, result, key in zip(messages[done:], results[done:], keys[done:], strict=True):
+            progress.read(message, result, key)
         progress.call()
         reading = Reading.of(progress)
         # From here on it is another caller's: whoever makes the thread longer takes it.
@@ -108,27 +112,29 @@ class Threads:
             yield link
 
     def _digest(self, message: BaseMessage) -> bytes:
+        calls = message.tool_calls if isinstance(message, AIMessage) else None
         known = self._digests.get(id(message))
-        if known is not None and known[0] is message and known[1] is message.content and isinstance(known[1], str):
-            return known[2]
+        # A message may have been given other content, or other calls, since then.
+        if known is not None and known[0] is message and known[1] is message.content and known[2] is calls:
+            return known[3]
         digest = _digest(message)
-        with self._lock:
-            if len(self._digests) >= REMEMBERED_MESSAGES:
-                self._digests.clear()
-            self._digests[id(message)] = (message, message.content, digest)
+        if isinstance(message.content, str):
+            with self._lock:
+                if len(self._digests) >= REMEMBERED_MESSAGES:
+                    self._digests.clear()
+                self._digests[id(message)] = (message, message.content, calls, digest)
         return digest
 
 
 def _digest(message: BaseMessage) -> bytes:
-    """Of what the message is and says. Of the content of tool results all text is told apart by block."""
-    digest = hashlib.blake2b(message.type.encode(), digest_size=16)
-    if isinstance(message, ToolMessage) and not isinstance(message.content, str):
-        for block in message.content:
-            text = block if isinstance(block, str) else block.get("text", "")
-            digest.update(f"|{isinstance(block, str)}:".encode())
-            digest.update(str(text).encode("utf-8", "surrogatepass"))
+    """Of what the message is and says: each text of a tool result by its place, of others what they say in all."""
+    digest = hashlib.blake2b(message.type.encode("utf-8", "surrogatepass"), digest_size=16)
+    if isinstance(message, ToolMessage):
+        for index, _, text in ToolResult(message, 0, None, verbatim=False).texts():
+            told = text.encode("utf-8", "surrogatepass")
+            # With its length, so that no two lists of texts look the same.
+            digest.update(f"|{index}:{len(told)}:".encode())
+            digest.update(told)
     else:
         digest.update(message_text(message).encode("utf-8", "surrogatepass"))
-    if isinstance(message, AIMessage):
-        digest.update(str([call["id"] for call in message.tool_calls]).encode("utf-8", "surrogatepass"))
     return digest.digest()

@@ -98,7 +98,7 @@ class ShownLines:
             return text
         writing = _Text(place)
         shown: list[str] = []
-        at = 0
+        at, changed = 0, False
         while at < len(lines):
             kept, count, reference = self._next(lines, at, writing, size, min_tokens)
             for line in lines[at : at + kept]:
@@ -107,8 +107,9 @@ class ShownLines:
             if reference:
                 self._add_line(writing, None)
                 shown.append(reference)
+                changed = True
             at += count
-        if len(shown) == len(lines):
+        if not changed:
             self._add_whole(text, place)
             return text
         return "\n".join(shown)

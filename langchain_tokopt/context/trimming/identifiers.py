@@ -26,10 +26,7 @@ def identifiers(text: str) -> Iterator[str]:
     That is a word with an inner `_`, `.`, `/`, `:`, `@` or `\\`, one in camelCase or of letters and digits, or a number
     of five digits or more. Common words, short numbers, dates and times are none.
     """
-    for token in _TOKEN.findall(text):
-        # Most words are plain ones: the first test is the cheapest.
-        if len(token) >= SHORTEST and not (token.isalpha() and token[1:].islower()) and is_identifier(token):
-            yield token
+    return filter(is_identifier, _TOKEN.findall(text))
 
 
 @lru_cache(maxsize=16_384)
