@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage, message_to_dict
 
 from langchain_tokopt.context.fitting import fit
-from langchain_tokopt.context.fitting.forms import names_line
+from langchain_tokopt.context.fitting.forms import READ_HEAD, READ_TAIL, _sentences_of, names_line
 from langchain_tokopt.context.fitting.units import units_of
 from langchain_tokopt.context.ranking.sentences import sentences
 from langchain_tokopt.context.validate import problem
@@ -330,3 +330,29 @@ def test_a_line_of_names_begins_as_the_text_does_and_says_how_long_it_was() -> N
     text = "3 files found\n" + "\n".join(["src/app/main.py", "src/app/util.py", "src/app/main.py"] * 5)
     assert names_line(text) == "3 files found\n[16 lines: src/app/main.py src/app/util.py]"
     assert names_line("word " * 100) == "[500 characters]"
+
+
+def test_of_a_huge_result_something_is_shown_wherever_it_stands() -> None:
+    log = "\n".join(f"INFO worker_{n % 97} finished job {n} in src/mod_{n % 13}.py" for n in range(20_000))
+    messages = [HumanMessage("go"), call(1, q="job"), result(1, log), AIMessage("done"), HumanMessage("and job 7?")]
+    view = fit(messages, 4000)
+    shown = str(view[2].content)
+    assert 500 < size(view) <= 4000
+    lines = [line for line in shown.split("\n") if not line.startswith("[")]
+    assert len(lines) > 10
+    assert set(lines) <= set(log.split("\n"))
+
+
+def test_of_one_long_line_parts_are_shown() -> None:
+    messages = [HumanMessage("go"), call(1), result(1, '{"order_id": 12345, "name": "abc_def"}, ' * 20_000)]
+    view = fit(messages, 2000)
+    assert 1000 < size(view) <= 2000
+    assert '{"order_id": 12345' in str(view[2].content)
+
+
+def test_a_very_long_text_is_cut_between_sentences() -> None:
+    text = "".join(f"This is sentence number {n} of the story. " for n in range(10_000))
+    found = _sentences_of(text)
+    assert "".join(found) == text
+    assert max(map(len, found)) > len(text) - READ_HEAD - READ_TAIL
+    assert all(one.startswith("This is") and one.endswith("story. ") for one in found)

@@ -1,5 +1,5 @@
 """Views of a history that fit into a number of tokens."""
 
-from langchain_tokopt.context.fitting.fit import fit
+from langchain_tokopt.context.fitting.view import fit
 
 __all__ = ["fit"]

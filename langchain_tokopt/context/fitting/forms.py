@@ -5,6 +5,7 @@ Only texts change. Whatever else a message holds stays: ids, names, calls, statu
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -21,6 +22,7 @@ from langchain_tokopt.context.lossless.size import text_size
 from langchain_tokopt.context.ranking import Passage, best_within, rank
 from langchain_tokopt.context.ranking.sentences import sentences
 from langchain_tokopt.context.trimming import Wanted, identifiers, trimmed
+from langchain_tokopt.context.trimming.pieces import Piece, joined, pieces
 from langchain_tokopt.context.trimming.relevance import relevance
 
 # What has fewer tokens is shown whole or not at all.
@@ -30,7 +32,10 @@ LINE: Final = 90
 # Of the tokens of a shortened output the others name what is left out: agents come back for names more than for lines.
 _BESIDE_NAMES: Final = 0.3
 _MARKS: Final = 30  # tokens
-MOST_LINES: Final = 20_000
+# Of longer texts the middle is not looked into.
+READ_HEAD: Final = 160_000  # characters
+READ_TAIL: Final = 80_000
+_LONGEST_LINE: Final = 1_000
 _GAP: Final = "[...] "
 _FIRST_LINE: Final = 120  # characters
 # Of what is asked, what decides which lines stay.
@@ -105,12 +110,12 @@ class Forms:
     def _score(self) -> dict[tuple[int, int | None], tuple[list[str], NDArray[np.float32]]]:
         """The sentences of all long texts that are no results, and what they are worth: asked once for all of them."""
         long = [
-            (at, index, sentences(text))
+            (at, index, _sentences_of(text))
             for at, message in enumerate(self._messages)
             if not isinstance(message, ToolMessage) and _may_change(message) and sum(self._size(at).values()) > SHORT
             for index, text in _texts(message)
         ]
-        passages = [Passage(one, group=(at, index or 0)) for at, index, found in long for one in found]
+        passages = [Passage(one[:_LONGEST_LINE], group=(at, index or 0)) for at, index, found in long for one in found]
         scores = rank(self._query, passages)
         scored, start = {}, 0
         for at, index, found in long:
@@ -171,33 +176,51 @@ def _lines(text: str, size: int, tokens: int, wanted: Wanted, tool: str | None) 
     """The lines that matter, within about so many tokens; `None` when all of them fit."""
     if size <= tokens:
         return None
-    shown = trimmed(text, round(tokens * _BESIDE_NAMES), wanted=wanted, tool=tool, size=size)
-    if shown is not None and shown.tokens <= tokens:
-        return shown.text
+    if len(text) <= READ_HEAD + READ_TAIL:
+        shown = trimmed(text, round(tokens * _BESIDE_NAMES), wanted=wanted, tool=tool, size=size)
+        if shown is not None and shown.tokens <= tokens:
+            return shown.text
     return _few_lines(text, size, tokens, wanted, tool)
 
 
 def _few_lines(text: str, size: int, tokens: int, wanted: Wanted, tool: str | None) -> str | None:
     """The same without all the names of what is left out: for outputs of which little can be shown."""
-    lines = text.split("\n")
-    if len(lines) > MOST_LINES:
-        half = MOST_LINES // 2
-        lines = [*lines[:half], "\n".join(lines[half:-half]), *lines[-half:]]
-    per_character = size / len(text)
-    sizes = [round((len(one) + 1) * per_character) for one in lines]
-    kept = best_within(relevance(lines, wanted), sizes, tokens - LINE - _MARKS)
-    if not kept or len(kept) == len(lines):
+    head, middle, tail = _parts(text)
+    parts = [*pieces(head), *([Piece(middle, ends_line=True), *pieces(tail)] if middle else [])]
+    sizes = [math.ceil((len(part.text) + 1) * size / len(text)) for part in parts]
+    kept = best_within(relevance([part.text[:_LONGEST_LINE] for part in parts], wanted), sizes, tokens - LINE - _MARKS)
+    if not kept or len(kept) == len(parts):
         return None
-    shown: list[str] = []
+    shown: list[Piece] = []
     for before, at in zip([-1, *kept], kept, strict=False):
         if at != before + 1:
-            shown.append("[...]")
-        shown.append(lines[at])
-    names = _names(text, "\n".join(shown))
+            shown[-1:] = [Piece(one.text, ends_line=True) for one in shown[-1:]]
+            shown.append(Piece("[...]", ends_line=True))
+        shown.append(parts[at])
+    shown[-1] = Piece(shown[-1].text, ends_line=True)
+    names = _names(text, joined(shown))
     whole = f'; {tool}("{handle(text)}") has all of it' if tool else ""
-    left_out = text.count("\n") + 1 - len(kept)
-    shown.append(f"[{left_out} lines left out{': ' if names else ''}{names}{whole}]")
-    return "\n".join(shown)
+    left_out = len(text) - sum(len(parts[at].text) + parts[at].ends_line for at in kept)
+    shown.append(
+        Piece(f"[{max(1, left_out)} characters left out{': ' if names else ''}{names}{whole}]", ends_line=True)
+    )
+    return joined(shown)
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """A long text's head, middle and tail; the middle is not looked into. A short one is all head."""
+    if len(text) <= READ_HEAD + READ_TAIL:
+        return text, "", ""
+    return text[:READ_HEAD], text[READ_HEAD:-READ_TAIL], text[-READ_TAIL:]
+
+
+def _sentences_of(text: str) -> list[str]:
+    """The sentences of a text; of a very long one the middle is one, with what is cut at its ends."""
+    head, middle, tail = _parts(text)
+    first, last = sentences(head), sentences(tail)
+    if not middle:
+        return first
+    return [*first[:-1], first[-1] + middle + last[0], *last[1:]]
 
 
 def _texts(message: BaseMessage) -> list[tuple[int | None, str]]:

@@ -23,6 +23,10 @@ RECENT_SHARE: Final = 0.5
 RATIOS: Final = (0.5, 0.3, 0.15)
 # Up to which share of the room lines are given out, then short forms; whole messages get the rest.
 SHARES: Final = (0.4, 0.8)
+# What is shown of one text in its short form takes at most so much of the room.
+LARGEST_SHARE: Final = 0.25
+# How much a message's length counts against it: 1 would be its worth per token, which keeps little but one-liners.
+COST_WEIGHT: Final = 0.25
 LEAST: Final = 8  # tokens: nothing has fewer
 # A text that was cut to so many tokens may have some more.
 _PARTS: Final = (1.0, 0.9, 0.75, 0.5)
@@ -115,11 +119,13 @@ class _Fitting:
         self._limit = limit
         self._count = count
         self._units = units_of(messages)
-        self._scores = [max(scores[unit.start : unit.end]) for unit in self._units]
+        # A call matters for what it got.
+        self._scores = [max(scores[unit.start + (unit.end - unit.start > 1) : unit.end]) for unit in self._units]
         self._texts = Forms(messages, query, tool)
         self._shown: dict[int, _Form] = {}
         self._forms: dict[tuple[int, float], _Form] = {}
         self._used = 0
+        self._most = limit
 
     def view(self, keep_last: int) -> list[BaseMessage]:
         """The messages that are shown."""
@@ -174,9 +180,11 @@ class _Fitting:
     def _fill(self) -> None:
         """Gives out the room: lines first, then short forms, then whole messages, to the most important ones first."""
         older = [at for at in range(len(self._units)) if at not in self._shown]
-        order = sorted(older, key=lambda at: (-self._scores[at], -at))
+        worth = {at: self._scores[at] / max(1, self._line(at).tokens) ** COST_WEIGHT for at in older}
+        order = sorted(older, key=lambda at: (-worth[at], -at))
         ratios = {at: RATIOS[min(2, 3 * back // max(1, len(older)))] for back, at in enumerate(reversed(older))}
         room = self._limit - self._used
+        self._most = int(LARGEST_SHARE * room)
         bounds = [self._used + round(share * room) for share in SHARES]
         for at in order:
             if self._used + LEAST <= bounds[0]:
@@ -238,7 +246,7 @@ class _Fitting:
         def short(index: int) -> BaseMessage | None:
             if pinned and index == self._units[at].start:
                 return None
-            return self._texts.shorter(index, max(LINE, int(ratio * self._sizes[index])))
+            return self._texts.shorter(index, max(LINE, min(int(ratio * self._sizes[index]), self._most)))
 
         return self._form(at, short)
 
