@@ -186,7 +186,9 @@ def _lines(text: str, size: int, tokens: int, wanted: Wanted, tool: str | None) 
 def _few_lines(text: str, size: int, tokens: int, wanted: Wanted, tool: str | None) -> str | None:
     """The same without all the names of what is left out: for outputs of which little can be shown."""
     head, middle, tail = _parts(text)
-    parts = [*pieces(head), *([Piece(middle, ends_line=True), *pieces(tail)] if middle else [])]
+    parts = pieces(head)
+    if middle:
+        parts = [*pieces(head.removesuffix("\n")), Piece(middle.removesuffix("\n"), ends_line=True), *pieces(tail)]
     sizes = [math.ceil((len(part.text) + 1) * size / len(text)) for part in parts]
     kept = best_within(relevance([part.text[:_LONGEST_LINE] for part in parts], wanted), sizes, tokens - LINE - _MARKS)
     if not kept or len(kept) == len(parts):
@@ -211,7 +213,11 @@ def _parts(text: str) -> tuple[str, str, str]:
     """A long text's head, middle and tail; the middle is not looked into. A short one is all head."""
     if len(text) <= READ_HEAD + READ_TAIL:
         return text, "", ""
-    return text[:READ_HEAD], text[READ_HEAD:-READ_TAIL], text[-READ_TAIL:]
+    start, end = READ_HEAD, len(text) - READ_TAIL
+    # Between lines, where there is an end of a line.
+    start = text.rfind("\n", start // 2, start) + 1 or start
+    end = text.find("\n", end, end + READ_TAIL // 2) + 1 or end
+    return text[:start], text[start:end], text[end:]
 
 
 def _sentences_of(text: str) -> list[str]:
