@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from langchain_tokopt.adapt import SavingsGuard
 from langchain_tokopt.cache import SemanticCache
-from langchain_tokopt.context import HistoryCompression
+from langchain_tokopt.context import ChatMemory, HistoryCompression
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.tools import ToolSelection
 
@@ -31,7 +31,7 @@ def settings(preset: str) -> dict[str, Any]:
         return {
             "cache": SemanticCache(max_error=0.02),
             "tools": ToolSelection(max_tools=5, min_tools=10),
-            "history": HistoryCompression(max_result_tokens=500, old_result_tokens=60),
+            "history": HistoryCompression(max_result_tokens=400, old_result_tokens=40, chat=ChatMemory()),
         }
     if preset == "adaptive":
         return {

@@ -80,7 +80,8 @@ class HistoryCompression:
         min_tokens: A change that saves fewer tokens is not made.
         never: Names of tools whose results are always shown as they are.
         max_result_tokens: A new result with more tokens is shown in part: the lines that matter, and for the others
-            how many they are and the new names in them. `None`: new results are shown whole.
+            how many they are and the new names in them. A thread in which the model asks for originals gets more
+            room. `None`: new results are shown whole.
         old_result_tokens: Results that the model has seen are shown in a part of at least so many tokens (or of a tenth
             of what they had), but only where that pays, with what it costs at the provider's prompt cache. `None`:
             never.
@@ -106,8 +107,8 @@ class HistoryCompression:
         whitespace: bool = True,
         min_tokens: int = 8,
         never: Collection[str] = (),
-        max_result_tokens: int | None = 1_000,
-        old_result_tokens: int | None = 80,
+        max_result_tokens: int | None = 700,
+        old_result_tokens: int | None = 60,
         keep_steps: int = 2,
         retrieve: bool = True,
         chat: ChatMemory | None = None,

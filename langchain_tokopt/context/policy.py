@@ -26,8 +26,8 @@ class Sizes:
         rewrite: Whether any is.
     """
 
-    new: int | None = 1_000
-    old: int = 80
+    new: int | None = 700
+    old: int = 60
     old_share: float = 0.1
     keep_steps: int = 2
     rewrite: bool = True

@@ -20,15 +20,18 @@ from langchain_tokopt.context.lossless.repeats import ShownLines
 from langchain_tokopt.context.lossless.size import text_size
 from langchain_tokopt.context.message_text import message_text
 from langchain_tokopt.context.policy import Policy, Sizes
+from langchain_tokopt.context.retrieval import is_retrieved
 from langchain_tokopt.context.showing import Room, show, take_in
 from langchain_tokopt.context.trimming import Wanted, identifiers
 from langchain_tokopt.weighted_memo import WeightedMemo
 
 # A rewrite must remove so many tokens, and be worth this many times what it costs: what is expected may not come.
-LEAST_REMOVED: Final = 800
+LEAST_REMOVED: Final = 700
 MARGIN: Final = 1.3
 # Binding a tool rewrites the whole prompt, once: only so large a part of the calls that are expected is relied on.
 BINDING_CALLS: Final = 0.5
+# Whenever the model has asked for an original, new results get twice the room, up to so many times.
+MOST_ROOM: Final = 8
 # A result that would lose fewer tokens stays as it is.
 LEAST_LOST: Final = 40
 
@@ -62,6 +65,7 @@ class Progress:
         rewrites: Where what was sent has been changed.
         answers: The indices of the model's answers: each ended a call.
         bound: Whether the tool that gives back originals is bound from here on; `bound_at`, since how many messages.
+        retrieved: How often the model has asked for what was shown in part.
         trimmable: The tokens that results would lose if they were always shown in part.
         called_at: The messages that the last call was made with; `touched`, whether that call changed anything.
         task: The newest user message; `call_text` the newest answer of the model.
@@ -80,6 +84,7 @@ class Progress:
     calls: int = 0
     bound: bool = False
     bound_at: int = 0
+    retrieved: int = 0
     trimmable: int = 0
     called_at: int = -1
     touched: bool = False
@@ -136,6 +141,7 @@ class Progress:
             step = self._new_step(result, wanted)
             if self.key:
                 self.steps.put(self.key, step, step.weight)
+        self.retrieved += is_retrieved(result.message)
         self.tokens.append(step.form.tokens)
         self.items.append(Item(self.count - 1, self.calls, result, wanted, step.form, step.whole, mark))
         self.names |= step.form.names
@@ -144,6 +150,8 @@ class Progress:
         policy, settings, before, trimmable = self.policy, self.policy.lossless, self.lines.mark(), self.trimmable
         shown, tokens = show(result, self.lines, settings, None)
         limit = policy.sizes.new if policy.sizes else None
+        if limit is not None:
+            limit *= min(MOST_ROOM, 1 << min(self.retrieved, MOST_ROOM))
         if limit is not None and tokens + MESSAGE_TOKENS > limit and not result.verbatim:
             whole = tokens
             self.lines.undo(before)

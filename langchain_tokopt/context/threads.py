@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from langchain_tokopt.context.lossless.ingest import ShownResult, ToolResult
 from langchain_tokopt.context.message_text import message_text
 from langchain_tokopt.context.policy import Policy
 from langchain_tokopt.context.progress import Progress, Rewrite
+from langchain_tokopt.context.retrieval import is_retrieved
 from langchain_tokopt.weighted_memo import WeightedMemo
 
 # What is remembered between calls: lines of histories that are still growing, and digests of their messages.
@@ -71,7 +72,7 @@ class Threads:
     def __init__(self, *, remember: bool = True) -> None:
         self._read: WeightedMemo[Progress] = WeightedMemo(weight_limit=REMEMBERED_LINES if remember else 0)
         self._steps: Steps = WeightedMemo(weight_limit=REMEMBERED_STEPS if remember else 0)
-        self._digests: dict[int, tuple[BaseMessage, object, object, bytes]] = {}
+        self._digests: dict[int, _Known] = {}
         self._lock = threading.Lock()
 
     def read(self, messages: Sequence[BaseMessage], results: Sequence[ToolResult | None], policy: Policy) -> Reading:
@@ -79,7 +80,7 @@ class Threads:
 
         `results` has for each message what it is as a tool result.
         """
-        keys = list(self._keys(messages, results, policy))
+        keys = self._keys(messages, results, policy)
         progress, done = self._known(keys, messages)
         if progress is None:
             progress = Progress(policy, self._steps)
@@ -103,27 +104,55 @@ class Threads:
 
     def _keys(
         self, messages: Sequence[BaseMessage], results: Sequence[ToolResult | None], policy: Policy
-    ) -> Iterator[bytes]:
+    ) -> list[bytes]:
         """For each message a digest of it and of all before it: of everything that decides how it is shown."""
-        link = hashlib.blake2b(repr(policy).encode(), digest_size=16).digest()
+        link = hashlib.blake2b(repr(policy).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        keys: list[bytes] = []
         for message, result in zip(messages, results, strict=True):
-            kind = b"" if result is None else f"{int(result.verbatim)}{result.name}".encode("utf-8", "surrogatepass")
-            link = hashlib.blake2b(link + self._digest(message) + kind, digest_size=16).digest()
-            yield link
+            known = self._digests.get(id(message))
+            own = known.digest if known is not None and known.holds(message, result) else self._digest(message, result)
+            link = hashlib.blake2b(link + own, digest_size=16).digest()
+            keys.append(link)
+        return keys
 
-    def _digest(self, message: BaseMessage) -> bytes:
-        calls = message.tool_calls if isinstance(message, AIMessage) else None
-        known = self._digests.get(id(message))
-        # A message may have been given other content, or other calls, since then.
-        if known is not None and known[0] is message and known[1] is message.content and known[2] is calls:
-            return known[3]
-        digest = _digest(message)
+    def _digest(self, message: BaseMessage, result: ToolResult | None) -> bytes:
+        known = _Known.of(message, result)
         if isinstance(message.content, str):
             with self._lock:
                 if len(self._digests) >= REMEMBERED_MESSAGES:
                     self._digests.clear()
-                self._digests[id(message)] = (message, message.content, calls, digest)
-        return digest
+                self._digests[id(message)] = known
+        return known.digest
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A message as it was when its digest was made. It may have been given other content, or other calls, since then."""
+
+    message: BaseMessage
+    content: object
+    calls: object
+    verbatim: bool | None
+    name: str | None
+    digest: bytes
+
+    @classmethod
+    def of(cls, message: BaseMessage, result: ToolResult | None) -> _Known:
+        calls = message.tool_calls if isinstance(message, AIMessage) else None
+        if result is None:
+            return cls(message, message.content, calls, None, None, _digest(message))
+        kind = f"{int(result.verbatim)}{int(is_retrieved(result.message))}{result.name}"
+        told = _digest(message) + kind.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(told, digest_size=16).digest()
+        return cls(message, message.content, calls, result.verbatim, result.name, digest)
+
+    def holds(self, message: BaseMessage, result: ToolResult | None) -> bool:
+        """Whether the digest is still that of the message."""
+        if self.message is not message or self.content is not message.content:
+            return False
+        if result is not None:
+            return result.verbatim is self.verbatim and result.name == self.name
+        return self.verbatim is None and (not isinstance(message, AIMessage) or message.tool_calls is self.calls)
 
 
 def _digest(message: BaseMessage) -> bytes:

@@ -18,18 +18,18 @@ def problem(messages: Sequence[BaseMessage]) -> str | None:
     allowed: set[str | None] = set()
     waiting: set[str | None] = set()
     for message in messages:
-        if isinstance(message, RemoveMessage):
-            return "a RemoveMessage, which belongs to state updates, is in the list"
-        if message.id is not None:
-            if message.id in ids:
+        if (name := message.id) is not None:
+            if name in ids:
                 return "a message id comes twice"
-            ids.add(message.id)
+            ids.add(name)
         if isinstance(message, ToolMessage):
             if message.tool_call_id not in allowed:
                 return "a tool result stands without its call, or a call has two results"
             allowed.discard(message.tool_call_id)
             waiting.discard(message.tool_call_id)
             continue
+        if isinstance(message, RemoveMessage):
+            return "a RemoveMessage, which belongs to state updates, is in the list"
         if waiting:
             return "a tool call has no result"
         allowed = set()
