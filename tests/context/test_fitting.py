@@ -13,6 +13,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_tokopt.context.fitting import fit
 from langchain_tokopt.context.fitting.forms import READ_HEAD, READ_TAIL, _sentences_of, names_line
 from langchain_tokopt.context.fitting.units import units_of
+from langchain_tokopt.context.handles import handle
 from langchain_tokopt.context.ranking.sentences import sentences
 from langchain_tokopt.context.validate import problem
 from langchain_tokopt.errors import ConfigurationError, ContextTooLargeError
@@ -211,7 +212,9 @@ def test_pictures_in_a_result_stay_where_they_are() -> None:
 def test_the_tool_for_originals_is_named_only_where_there_is_one() -> None:
     messages = [HumanMessage("read it", id="h"), call(1), result(1, LISTING)]
     assert "retrieve_original" not in str(fit(messages, 1500)[2].content)
-    assert "retrieve_original(" in str(fit(messages, 1500, tool="retrieve_original")[2].content)
+    name = f'retrieve_original("{handle(LISTING)}") has all of it'
+    for limit in (150, 400, 1500):
+        assert name in str(fit(messages, limit, tool="retrieve_original")[2].content)
 
 
 # --- what does not fit -----------------------------------------------------------------------------------------------

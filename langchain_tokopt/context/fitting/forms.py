@@ -89,7 +89,9 @@ class Forms:
         for index, text in _texts(message):
             if len(text) < _FIRST_LINE:
                 continue
-            said = names_line(text) if isinstance(message, ToolMessage) else self._sentences(at, index, LINE)
+            said = (
+                names_line(text, self._tool) if isinstance(message, ToolMessage) else self._sentences(at, index, LINE)
+            )
             if said is not None and len(said) < len(text):
                 new[index] = said
         return with_texts(message, new) if new else None
@@ -149,14 +151,18 @@ def with_texts(message: BaseMessage, texts: Mapping[int | None, str]) -> BaseMes
     return message.model_copy(update={"content": content})
 
 
-def names_line(text: str) -> str:
+def names_line(text: str, tool: str | None = None) -> str:
     """What a tool gave in a line: how it begins, how long it is, and the names that come most often in it."""
     first = next((one.strip() for one in text.split("\n", 50) if one.strip()), "")
     head = f"{first}\n" if len(first) <= _FIRST_LINE else ""
     count = text.count("\n") + 1
     size = f"{count} lines" if count > 1 else f"{len(text)} characters"
     named = _names(text, head)
-    return f"{head}[{size}: {named}]" if named else f"{head}[{size}]"
+    return f"{head}[{size}{': ' if named else ''}{named}{_whole(text, tool)}]"
+
+
+def _whole(text: str, tool: str | None) -> str:
+    return f'; {tool}("{handle(text)}") has all of it' if tool else ""
 
 
 def _names(text: str, shown: str) -> str:
@@ -201,10 +207,12 @@ def _few_lines(text: str, size: int, tokens: int, wanted: Wanted, tool: str | No
         shown.append(parts[at])
     shown[-1] = Piece(shown[-1].text, ends_line=True)
     names = _names(text, joined(shown))
-    whole = f'; {tool}("{handle(text)}") has all of it' if tool else ""
     left_out = len(text) - sum(len(parts[at].text) + parts[at].ends_line for at in kept)
     shown.append(
-        Piece(f"[{max(1, left_out)} characters left out{': ' if names else ''}{names}{whole}]", ends_line=True)
+        Piece(
+            f"[{max(1, left_out)} characters left out{': ' if names else ''}{names}{_whole(text, tool)}]",
+            ends_line=True,
+        )
     )
     return joined(shown)
 

@@ -14,7 +14,7 @@ from langchain_tokopt.context.importance import MessageImportance
 from langchain_tokopt.context.importance.reading import text_of
 from langchain_tokopt.context.validate import problem
 from langchain_tokopt.errors import ConfigurationError, ContextTooLargeError
-from langchain_tokopt.tokens import TokenCounter
+from langchain_tokopt.tokens import PER_MESSAGE, TokenCounter
 
 KEEP_LAST: Final = 4
 # The newest messages may take so much of what the pinned ones leave.
@@ -27,7 +27,6 @@ SHARES: Final = (0.4, 0.8)
 LARGEST_SHARE: Final = 0.25
 # How much a message's length counts against it: 1 would be its worth per token, which keeps little but one-liners.
 COST_WEIGHT: Final = 0.25
-LEAST: Final = 8  # tokens: nothing has fewer
 # A text that was cut to so many tokens may have some more.
 _PARTS: Final = (1.0, 0.9, 0.75, 0.5)
 _NAMED_PARTS: Final = 3
@@ -187,13 +186,13 @@ class _Fitting:
         self._most = int(LARGEST_SHARE * room)
         bounds = [self._used + round(share * room) for share in SHARES]
         for at in order:
-            if self._used + LEAST <= bounds[0]:
+            if self._used + PER_MESSAGE <= bounds[0]:
                 self._upgrade(at, self._line(at), bounds[0])
         for at in order:
-            if self._used + LEAST <= bounds[1]:
+            if self._used + PER_MESSAGE <= bounds[1]:
                 self._upgrade(at, self._short(at, ratios[at]), bounds[1])
         for at in order:
-            if self._used + LEAST <= self._limit and not self._upgrade(at, self._whole(at), self._limit):
+            if self._used + PER_MESSAGE <= self._limit and not self._upgrade(at, self._whole(at), self._limit):
                 for form in (self._short(at, ratios[at]), self._line(at)) if at not in self._shown else ():
                     if self._upgrade(at, form, self._limit):
                         break
