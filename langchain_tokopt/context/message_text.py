@@ -22,5 +22,13 @@ def _dumped(arguments: Any) -> str:
     try:
         # Line breaks in an argument stay line breaks: names are read from it.
         return json.dumps(arguments, ensure_ascii=False, default=str).replace("\\n", "\n")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
+        return _written(arguments)
+
+
+def _written(arguments: Any) -> str:
+    """As Python writes it; what is nested too deeply for that as nothing."""
+    try:
         return str(arguments)
+    except RecursionError:
+        return ""

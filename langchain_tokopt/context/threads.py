@@ -127,7 +127,7 @@ class Threads:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A message as it was when its digest was made. It may have been given other content, or other calls, since then."""
+    """A message as it was when its digest was made. Since then it may have been given other content, or calls."""
 
     message: BaseMessage
     content: object

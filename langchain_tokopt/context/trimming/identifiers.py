@@ -13,7 +13,7 @@ _MARK = re.compile(r"[_./:@\\]")
 _LETTER = re.compile(r"[A-Za-z]")
 _DIGIT = re.compile(r"\d")
 _DIGITS = re.compile(r"\d{5}")
-_NUMERIC = re.compile(r"[\d.:/\\-]+")
+_NUMERIC = re.compile(r"#?[\d.:/\\-]+")
 
 SHORTEST: Final = 4
 SHORTEST_NAME: Final = 6
@@ -26,7 +26,9 @@ def identifiers(text: str) -> Iterator[str]:
     That is a word with an inner `_`, `.`, `/`, `:`, `@` or `\\`, one in camelCase or of letters and digits, or a number
     of five digits or more. Common words, short numbers, dates and times are none.
     """
-    return filter(is_identifier, _TOKEN.findall(text))
+    # Before anything is remembered of it: one token may be all of a huge text.
+    tokens = [token for token in _TOKEN.findall(text) if SHORTEST <= len(token) <= LONGEST]
+    return filter(is_identifier, tokens)
 
 
 @lru_cache(maxsize=16_384)

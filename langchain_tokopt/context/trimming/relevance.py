@@ -132,10 +132,10 @@ def _matches(texts: Sequence[str], wanted: Wanted) -> NDArray[np.float64]:
     count = len(texts)
     weights = wanted.weights()
     scores = np.zeros(count)
-    if not weights:
+    if not weights or not count:
         return scores
     wanting = weights.keys()
-    found = [wanting & set(map(_stem, _WORD.findall(text))) for text in texts]
+    found = [wanting & set(map(_stem, _WORD.findall(text[: wanted.MOST]))) for text in texts]
     often = Counter(stem for one in found for stem in one)
     rarity = {stem: math.log(1 + (count - n + 0.5) / (n + 0.5)) for stem, n in often.items()}
     mean = sum(map(len, texts)) / max(1, count)

@@ -15,8 +15,10 @@ from langchain_tokopt.context.trimming.identifiers import identifiers
 from langchain_tokopt.context.trimming.pieces import Piece, joined, pieces
 from langchain_tokopt.context.trimming.relevance import Wanted, relevance
 
-# Of what is left out, so large a part may be spent on naming what was in it.
+# Of what is left out, so large a part may be spent on naming what was in it, and so many characters in all: a log of a
+# million lines has an id in each.
 NAMED_SHARE: Final = 0.3
+MOST_NAMED: Final = 8_000
 # So few characters are shown rather than counted.
 LEAST_LEFT_OUT: Final = 32
 # Of longer outputs only so many pieces are looked at: the first and last ones. Bounds the time for odd ones.
@@ -52,8 +54,9 @@ def trimmed(
 ) -> Trimmed | None:
     """The output in about `tokens` tokens, whole lines in their order; `None` when that would save next to nothing.
 
-    Where lines are left out stands how many, and which identifiers they have that are shown nowhere else. So the text
-    may have up to about a third more tokens than asked for: names are cheap and what agents come back for.
+    Where lines are left out stands how many, and which identifiers they have that are shown nowhere else. That comes on
+    top of `tokens`: at most three tenths of what is left out, and some 2,000 tokens in all. Names are cheap and what
+    agents come back for.
 
     Args:
         text: What is shown now.
@@ -107,6 +110,8 @@ def _rendered(
 ) -> str:
     shown: list[Piece] = []
     named = {name for index in kept for name in names[index]}
+    left_out = sum(len(part.text) + 1 for index, part in enumerate(parts) if index not in kept)
+    share = min(NAMED_SHARE, MOST_NAMED / max(1, left_out))
     index = 0
     while index < len(parts):
         if index in kept:
@@ -123,7 +128,7 @@ def _rendered(
             continue
         if shown and not shown[-1].ends_line:
             shown.append(Piece(" ", ends_line=False))
-        shown.append(Piece(_gap(gap, inside, seen, named), ends_line=gap[-1].ends_line))
+        shown.append(Piece(_gap(gap, inside, seen, named, share), ends_line=gap[-1].ends_line))
     whole = f"; {ask} has all of it" if ask else ""
     shown.append(Piece(f"[shown in part{whole}]", ends_line=True))
     if not shown[-2].ends_line:
@@ -131,9 +136,11 @@ def _rendered(
     return joined(shown)
 
 
-def _gap(gap: list[Piece], inside: Sequence[Sequence[str]], seen: Collection[str], named: set[str]) -> str:
+def _gap(
+    gap: list[Piece], inside: Sequence[Sequence[str]], seen: Collection[str], named: set[str], share: float
+) -> str:
     """What stands for pieces that are left out; the names in it are `named` from then on."""
-    room = NAMED_SHARE * sum(len(part.text) + 1 for part in gap)
+    room = share * sum(len(part.text) + 1 for part in gap)
     names = []
     for name in (name for own in inside for name in own):
         if name not in seen and name not in named and len(name) < room:
