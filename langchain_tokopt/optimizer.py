@@ -239,6 +239,8 @@ class TokenOptimizer:
             self.cache.close()
         if self.tools:
             self.tools.close()
+        if self.history:
+            self.history.close()
         self.telemetry.close()
         if self.budget:
             self.budget.close()

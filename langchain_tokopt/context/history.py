@@ -12,16 +12,17 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import is_
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
+from langchain_tokopt.context.fitting import fit
 from langchain_tokopt.context.folding import fold
 from langchain_tokopt.context.habits import Habits
+from langchain_tokopt.context.importance import MessageImportance
 from langchain_tokopt.context.lossless.ingest import Ingest, ToolResult
 from langchain_tokopt.context.memory import ChatMemory, Digest, Summarizer, SummaryStore
-from langchain_tokopt.context.overflow import within
+from langchain_tokopt.context.overflow import shortened
 from langchain_tokopt.context.policy import Expected, Policy, Prices, Sizes
 from langchain_tokopt.context.retrieval import is_retrieved, retrieval_schema
 from langchain_tokopt.context.threads import Reading, Threads
@@ -79,9 +80,9 @@ class HistoryCompression:
         whitespace: Leave out terminal codes, overwritten progress bars, spaces at line ends and blank lines.
         min_tokens: A change that saves fewer tokens is not made.
         never: Names of tools whose results are always shown as they are.
-        max_result_tokens: A new result with more tokens is shown in part: the lines that matter, and for the others
-            how many they are and the new names in them. A thread in which the model asks for originals gets more
-            room. `None`: new results are shown whole.
+        max_result_tokens: A new result with half as many tokens again is shown in part: the lines that matter, in about
+            so many tokens, and for the others how many they are and the new names in them. A thread in which the model
+            asks for originals gets more room. `None`: new results are shown whole.
         old_result_tokens: Results that the model has seen are shown in a part of at least so many tokens (or of a tenth
             of what they had), but only where that pays, with what it costs at the provider's prompt cache. `None`:
             never.
@@ -134,6 +135,7 @@ class HistoryCompression:
         if summarizer is not None:
             chat = (chat or ChatMemory()).with_summaries(SummaryStore(summarizer))
         self.chat = chat
+        self._importance = MessageImportance(remember=remember)
         self._asked: Memo[bool] = Memo(limit=4_096)
         if max_tokens is not None and (
             isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1
@@ -167,7 +169,13 @@ class HistoryCompression:
         self._pricing = self._pricing or pricing
         if database is not None and self._summarizer is not None and self.chat is not None:
             self.chat = self.chat.with_summaries(SummaryStore(self._summarizer, database=database))
+        if database is not None:
+            self.habits.attach(database)
         return self
+
+    def close(self) -> None:
+        """Write what was learned and is waiting. The history can still be used."""
+        self.habits.close()
 
     @property
     def summaries(self) -> SummaryStore | None:
@@ -270,10 +278,25 @@ class HistoryCompression:
         if wrong is not None:
             return self._untouched(given, wrong)
         view = self._compressed(given, start, policy) if self.active else View(given)
-        if limit is None:
+        if limit is None or self.counter.messages(view.messages, model) <= limit:
             return view
-        shown = within(view.messages, limit, counter=self.counter, model=model, tool=policy.tool, query=query)
-        return view if all(map(is_, shown, view.messages)) and len(shown) == len(view.messages) else view.cut_to(shown)
+        return self._fitted(given, policy, limit, query, model)
+
+    def _fitted(
+        self, given: list[BaseMessage], policy: Policy, max_tokens: int, query: str | None, model: str | None
+    ) -> View:
+        """The view in at most so many tokens. What is cut are the thread's own messages, not forms of them."""
+        how: dict[str, Any] = {
+            "counter": self.counter,
+            "model": model,
+            "tool": policy.tool,
+            "importance": self._importance,
+        }
+        if query is None and (short := shortened(given, max_tokens, **how)) is not None:
+            view = self._compressed(short, 0, policy) if self.active else View(short)
+            if self.counter.messages(view.messages, model) <= max_tokens:
+                return view.cut_to(view.messages)
+        return View(given).cut_to(fit(given, max_tokens, query=query, **how))
 
     def _compressed(self, given: list[BaseMessage], start: int, policy: Policy) -> View:
         folded = fold(self.chat, given, policy) if self.chat else None

@@ -249,7 +249,7 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         for sent in (bare, short):
             head = len(bare) - now if sent is bare else len(short) - len(view.messages)
             cached = None if not answers else head + answers[-1] + len(sent) - head - now
-            if sent is short and view.reading is not None and cached is not None:
+            if sent is short and view.reading is not None and cached is not None and not view.fitted:
                 made = [one.first for one in view.reading.rewrites if one.call == now]
                 cached = min([cached, *(head + first for first in made)])
                 if view.reading.bound_at > answers[-1]:

@@ -12,38 +12,36 @@ from typing import Final
 from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_tokopt.context.fitting import fit
+from langchain_tokopt.context.importance import MessageImportance
 from langchain_tokopt.context.lossless.size import text_size
 from langchain_tokopt.context.message_text import message_text
+from langchain_tokopt.errors import ContextTooLargeError
 from langchain_tokopt.tokens import TokenCounter
 
 SHARE: Final = 0.6
 MESSAGE_TOKENS: Final = 4
 
 
-def within(
+def shortened(
     messages: Sequence[BaseMessage],
     max_tokens: int,
     *,
     counter: TokenCounter,
     model: str | None = None,
     tool: str | None = None,
-    query: str | None = None,
-) -> list[BaseMessage]:
-    """The messages in at most `max_tokens` tokens; the same ones where they have no more.
+    importance: MessageImportance | None = None,
+) -> list[BaseMessage] | None:
+    """The messages up to where they last outgrew the room in `SHARE` of it, and those after that as they are.
 
-    Raises:
-        ContextTooLargeError: What must stay has more; the message names the biggest parts.
+    `None` where that cannot be: what must stay of them has more.
     """
     given = list(messages)
-    if counter.messages(given, model) <= max_tokens:
-        return given
-    fitted = given
-    if query is None and (end := _outgrown_at(given, max_tokens)):
-        kept = fit(given[:end], int(SHARE * max_tokens), counter=counter, model=model, tool=tool)
-        fitted = [*kept, *given[end:]]
-    if counter.messages(fitted, model) <= max_tokens:
-        return fitted
-    return fit(given, max_tokens, query=query, counter=counter, model=model, tool=tool)
+    end = _outgrown_at(given, max_tokens)
+    try:
+        kept = fit(given[:end], int(SHARE * max_tokens), counter=counter, model=model, tool=tool, importance=importance)
+    except ContextTooLargeError:
+        return None
+    return [*kept, *given[end:]]
 
 
 def _outgrown_at(messages: Sequence[BaseMessage], max_tokens: int) -> int:
