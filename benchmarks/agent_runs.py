@@ -18,7 +18,8 @@ read from a cache). All of it is relative to sending everything.
   `lossless`: `HistoryCompression` without showing anything in part; `ours`: as it is by default. It learns from the
   runs that came before, in the order of the file, how long runs are and whether their results are large;
   `ours+first`: each run as if it were the first one.
-  `--curve` adds `ours@N` with results of at most N tokens, from careful to bold.
+  `--curve` adds `ours@N` with new results of N tokens, from careful to bold, and `within@N` with all messages in at
+  most N tokens, which also shortens and leaves out what the model itself said: how much is saved, and what is seen.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ SAMPLE = Path(__file__).parent / "samples" / "agent_runs.jsonl"
 METHODS = ("nothing", "clear_tool_uses", "lossless", "ours", "ours+first")
 TABLES = ("anthropic", "openai", "uncached")
 CURVE = (2_000, 1_000, 500, 300, 200)
+CURVE_WITHIN = (16_000, 12_000, 8_000, 6_000)
 
 COUNTER = TokenCounter()
 PRICING = Pricing()
@@ -213,6 +215,8 @@ def methods(*, curve: bool) -> dict[str, Callable[[], Sender]]:
     }
     for tokens in CURVE if curve else ():
         found[f"ours@{tokens}"] = partial(_ours, max_result_tokens=tokens, old_result_tokens=max(40, tokens // 12))
+    for tokens in CURVE_WITHIN if curve else ():
+        found[f"within@{tokens}"] = partial(_ours, max_tokens=tokens)
     return found
 
 
