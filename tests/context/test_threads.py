@@ -186,3 +186,57 @@ def test_what_has_been_seen_is_rewritten_where_it_pays() -> None:
         handle for handle in handles(str(first.content)) if handle in view.reading.marks
     ]
     assert view.messages[-1] is messages[-1]
+
+
+def test_a_message_that_is_given_other_calls_is_read_anew() -> None:
+    """LangChain's human in the loop edits the calls of the message that stands in the state."""
+    messages, history = an_agent([log(1), log(2)]), HistoryCompression()
+    history.examine(messages, policy=policy())
+    call = messages[3]
+    assert isinstance(call, AIMessage)
+    call.tool_calls = [{**call.tool_calls[0], "args": {"path": "why did job/000001 fail"}}]
+    assert everything(history.examine(messages, policy=policy()).messages) == everything(
+        fresh(messages, policy()).messages
+    )
+
+
+def test_lists_of_texts_are_told_apart() -> None:
+    history = HistoryCompression()
+    whole = log(1)
+    first, rest = whole[: len(whole) // 2], whole[len(whole) // 2 :]
+    contents: list[object] = [
+        whole,
+        [whole],
+        [{"type": "text", "text": whole}],
+        [{"type": "other", "text": whole}],
+        [first, rest],
+        [f"{first}|1:{len(rest)}:{rest}"],
+    ]
+    for content in contents:
+        messages = an_agent(["", "all is well"])
+        messages[2] = messages[2].model_copy(update={"content": content})
+        one, other = history.examine(messages, policy=policy(new=100)), fresh(messages, policy(new=100))
+        assert everything(one.messages) == everything(other.messages)
+        assert one.reading == other.reading
+
+
+def test_a_message_that_is_given_other_content_is_read_anew() -> None:
+    messages, history = an_agent([log(1)]), HistoryCompression()
+    history.examine(messages, policy=policy())
+    messages[2].content = log(2)
+    assert everything(history.examine(messages, policy=policy()).messages) == everything(
+        fresh(messages, policy()).messages
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 5_000_000, "line\n" * 200_000, "漢字かな交じりの文章です。" * 20_000, "\ud800\0\r\n" * 20_000],
+    ids=["one line", "many lines", "Japanese", "odd"],
+)
+def test_huge_results_are_read(text: str) -> None:
+    messages = an_agent([text, text, f"{text}!"])
+    view = HistoryCompression().examine(messages, policy=policy(prices=UNCACHED))
+    assert problem(view.messages) is None
+    assert sum(len(str(message.content)) for message in view.messages) < 2 * len(text)
+    assert all(Originals(messages).find(mark) for mark in view.reading.marks) if view.reading else True
