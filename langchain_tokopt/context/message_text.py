@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 from langchain_core.messages import AIMessage, BaseMessage
+
+_ESCAPE: Final = re.compile(r"\\(.)")
 
 
 def message_text(message: BaseMessage) -> str:
@@ -20,10 +23,13 @@ def message_text(message: BaseMessage) -> str:
 
 def _dumped(arguments: Any) -> str:
     try:
-        # Line breaks in an argument stay line breaks: names are read from it.
-        return json.dumps(arguments, ensure_ascii=False, default=str).replace("\\n", "\n")
+        dumped = json.dumps(arguments, ensure_ascii=False, default=str)
     except (TypeError, ValueError, RecursionError):
         return _written(arguments)
+    # Line breaks in an argument stay line breaks: names are read from it.
+    if "\\\\" not in dumped:
+        return dumped.replace("\\n", "\n")
+    return _ESCAPE.sub(lambda escape: "\n" if escape[1] == "n" else escape[0], dumped)
 
 
 def _written(arguments: Any) -> str:

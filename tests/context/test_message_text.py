@@ -30,6 +30,10 @@ def test_line_breaks_in_arguments_are_line_breaks() -> None:
     assert message_text(calling({"code": "a_b\nc_d"})) == '\nread {"code": "a_b\nc_d"}'
 
 
+def test_a_backslash_before_an_n_is_no_line_break() -> None:
+    assert message_text(calling({"path": "C:\\new\nline"})) == '\nread {"path": "C:\\\\new\nline"}'
+
+
 def test_calls_that_are_no_json_are_said_as_they_came() -> None:
     bad = {"name": "read", "args": '{"path": ', "id": "c", "error": None, "type": "invalid_tool_call"}
     assert message_text(AIMessage("", invalid_tool_calls=[bad])) == '\nread {"path": '

@@ -37,7 +37,8 @@ _PROBLEM = re.compile(
     r"|timed? ?out|undefined|invalid)"
 )
 _DEFINITION = re.compile(
-    r"^[ \t]*(?:\d+[\t:|-]?[ \t]*)?(?:[^:\s]{1,200}:\d+:[ \t]*)?"
+    # A line's number, and its file, as search tools write them. Bounded, so that no line takes long.
+    r"^[ \t]*(?:\d{1,7}[\t:|-]?[ \t]*)?(?:[^:\s]{1,200}:\d{1,7}:[ \t]*)?"
     r"(?:(?:export|public|private|protected|static|async|pub|final|abstract) )*"
     r"(?:class|def|function|func|fn|interface|struct|enum|type|impl|module|import|from|package|use|CREATE|#include|@\w)\b",
     re.MULTILINE,

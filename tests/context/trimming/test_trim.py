@@ -114,8 +114,21 @@ def test_windows_lines_stay_whole() -> None:
         "\ud800\0" * 100_000,
         "a_b." * 500_000,
         (" " * 599 + "\n") * 4_000,
+        ("1" * 599 + "\n") * 8_000,
+        ("a" * 598 + ":\n") * 8_000,
     ],
-    ids=["one line", "spaces", "Japanese", "blank lines", "many lines", "surrogates", "one name", "padding"],
+    ids=[
+        "one line",
+        "spaces",
+        "Japanese",
+        "blank lines",
+        "many lines",
+        "surrogates",
+        "one name",
+        "padding",
+        "digits",
+        "colons",
+    ],
 )
 def test_huge_outputs_are_shown_in_part(text: str) -> None:
     found = trimmed(text, 500, wanted=Wanted("line_7", "find line_7"))
