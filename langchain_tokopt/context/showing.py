@@ -49,7 +49,7 @@ def show(result: ToolResult, lines: ShownLines, settings: Ingest | None, room: R
             continue
         before = lines.mark()
         changes: list[tuple[str, int]] = []
-        short = shorten_text(text, place, lines, settings, changes) if settings else text
+        short = shorten_text(text, place, lines, settings, changes, size) if settings else text
         now = size if short == text else text_size(short)
         share = 0 if room is None else room.tokens * size // max(1, sum(sizes))
         if room is not None and now > share:

@@ -78,12 +78,14 @@ class ShownResult:
         return new
 
 
-def shorten_text(text: str, place: Place, shown: ShownLines, settings: Ingest, saved: list[tuple[str, int]]) -> str:
-    """The text in fewer tokens; what each change saved is added to `saved`.
+def shorten_text(
+    text: str, place: Place, shown: ShownLines, settings: Ingest, saved: list[tuple[str, int]], tokens: int
+) -> str:
+    """The text, which has so many tokens, in fewer; what each change saved is added to `saved`.
 
     Its lines are taken in by `shown` as they will be shown.
     """
-    sizes: dict[str, int] = {}
+    sizes = {text: tokens}
 
     def size(measured: str) -> int:
         if measured not in sizes:
