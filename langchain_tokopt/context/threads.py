@@ -108,21 +108,23 @@ class Threads:
         """For each message a digest of it and of all before it: of everything that decides how it is shown."""
         link = hashlib.blake2b(repr(policy).encode("utf-8", "surrogatepass"), digest_size=16).digest()
         keys: list[bytes] = []
+        digests, chained = self._digests, hashlib.blake2b
         for message, result in zip(messages, results, strict=True):
-            known = self._digests.get(id(message))
-            own = known.digest if known is not None and known.holds(message, result) else self._digest(message, result)
-            link = hashlib.blake2b(link + own, digest_size=16).digest()
+            known = digests.get(id(message))
+            if known is None or not known.holds(message, result):
+                known = self._digest(message, result)
+            link = chained(link + known.digest, digest_size=16).digest()
             keys.append(link)
         return keys
 
-    def _digest(self, message: BaseMessage, result: ToolResult | None) -> bytes:
+    def _digest(self, message: BaseMessage, result: ToolResult | None) -> _Known:
         known = _Known.of(message, result)
         if isinstance(message.content, str):
             with self._lock:
                 if len(self._digests) >= REMEMBERED_MESSAGES:
                     self._digests.clear()
                 self._digests[id(message)] = known
-        return known.digest
+        return known
 
 
 @dataclass(frozen=True, slots=True)

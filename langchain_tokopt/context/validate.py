@@ -23,10 +23,11 @@ def problem(messages: Sequence[BaseMessage]) -> str | None:
                 return "a message id comes twice"
             ids.add(name)
         if isinstance(message, ToolMessage):
-            if message.tool_call_id not in allowed:
+            call = message.tool_call_id
+            if call not in allowed:
                 return "a tool result stands without its call, or a call has two results"
-            allowed.discard(message.tool_call_id)
-            waiting.discard(message.tool_call_id)
+            allowed.discard(call)
+            waiting.discard(call)
             continue
         if isinstance(message, RemoveMessage):
             return "a RemoveMessage, which belongs to state updates, is in the list"
@@ -53,8 +54,17 @@ def only_results_changed(before: Sequence[BaseMessage], after: Sequence[BaseMess
 def _only_text_changed(old: BaseMessage, new: BaseMessage) -> bool:
     if not (isinstance(old, ToolMessage) and isinstance(new, ToolMessage)) or type(old) is not type(new):
         return False
-    kept = ("id", "tool_call_id", "name", "status", "additional_kwargs", "response_metadata")
-    if any(getattr(old, field) != getattr(new, field) for field in kept) or old.artifact is not new.artifact:
+    # Written out, because it is asked of every result on every call.
+    same = (
+        old.id == new.id
+        and old.tool_call_id == new.tool_call_id
+        and old.name == new.name
+        and old.status == new.status
+        and old.artifact is new.artifact
+        and old.additional_kwargs == new.additional_kwargs
+        and old.response_metadata == new.response_metadata
+    )
+    if not same:
         return False
     if isinstance(old.content, str) or isinstance(new.content, str):
         return isinstance(old.content, str) and isinstance(new.content, str) and bool(new.content)
