@@ -69,7 +69,7 @@ def fold(chat: ChatMemory, messages: Sequence[BaseMessage], policy: Policy) -> F
     for digest in digests[:count]:
         own = digest.messages(retrievable=policy.tool is not None)
         head += own
-        places = {id(message): at for at, message in enumerate(given[: digest.block.end])}
+        places = {id(given[at]): at for at in range(digest.block.start, digest.block.end)}
         origin += [places.get(id(message)) for message in own]
     rest = where.blocks[count - 1].end
     shift = len(head) - rest

@@ -83,6 +83,20 @@ def test_what_is_shown_as_it_was_says_where_it_stood() -> None:
     assert places[-1] == len(messages) - 1
 
 
+def test_a_thread_that_says_the_same_is_shown_its_own_images() -> None:
+    def thread(image: str) -> list[BaseMessage]:
+        talk = chat(40)
+        shown = HumanMessage([{"type": "image_url", "image_url": {"url": image}}])
+        return [*talk[:4], AIMessage("Yes?"), shown, *talk[4:]]
+
+    one, other, sharing = thread("data:,one"), thread("data:,other"), memory()
+    for messages in (one, other):
+        folded = fold(sharing, messages, PAYS)
+        assert folded.blocks
+        assert [message for message in folded.messages if isinstance(message.content, list)] == [messages[5]]
+        assert folded.origin[folded.messages.index(messages[5])] == 5
+
+
 def test_what_a_question_needs_is_recalled_before_it() -> None:
     messages = [*chat(60), AIMessage("Yes?"), HumanMessage("What was my passport number for the trip to Lisbon?")]
     folded = fold(memory(ratio=0.0), messages, PAYS)

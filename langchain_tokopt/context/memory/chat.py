@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from operator import is_
@@ -162,6 +163,11 @@ class ChatMemory:
             for key, digest in zip(keys[len(found) :], list(made), strict=True):
                 self._digests.put(key, digest, 4 * len(digest.block.original) + 1_000)
                 found.append(digest)
+        # Another thread may say the same, and show other images: what no text can stand for is the block's own.
+        found = [
+            digest if digest.block is block else replace(digest, block=block)
+            for digest, block in zip(found, blocks, strict=True)
+        ]
         return found if self._summaries is None else [self._summaries.shown(digest) for digest in found]
 
     def view(self, messages: Sequence[BaseMessage], *, keep_recalled_in: Collection[int] = ()) -> list[BaseMessage]:
