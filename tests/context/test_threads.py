@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import assume, given
@@ -198,6 +199,18 @@ def test_a_message_that_is_given_other_calls_is_read_anew() -> None:
     assert everything(history.examine(messages, policy=policy()).messages) == everything(
         fresh(messages, policy()).messages
     )
+
+
+def test_threads_of_execution_read_forks_at_once() -> None:
+    shared, history, used = an_agent([log(n) for n in range(6)]), HistoryCompression(), policy(prices=UNCACHED)
+    forks = [[*shared, AIMessage(f"Way {n}."), HumanMessage("Go on.")] for n in range(4)]
+    asked = [fork[:end] for end in (len(shared), len(shared) + 2) for fork in forks] * 2
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda messages: history.examine(messages, policy=used), asked))
+    for messages, view in zip(asked, found, strict=True):
+        other = fresh(messages, used)
+        assert everything(view.messages) == everything(other.messages)
+        assert view.reading == other.reading
 
 
 def test_lists_of_texts_are_told_apart() -> None:
