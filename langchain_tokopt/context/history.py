@@ -308,7 +308,7 @@ class HistoryCompression:
             policy = replace(policy, expected=replace(policy.expected, trims=True))
         if not blocks and not any(isinstance(message, ToolMessage) for message in given):
             return View(given)
-        results = dict(self._tool_results(base, start))
+        results = dict(self._tool_results(base, start, policy.least if policy.sizes else 0))
         reading = self._threads.read(base, [results.get(index) for index in range(len(base))], policy)
         shown, saved = list(base), Counter[str]()
         for index, result in reading.shown:
@@ -334,7 +334,7 @@ class HistoryCompression:
             log.warning("a history is sent as it is, because %s", wrong)
         return View(messages, problem=wrong)
 
-    def _tool_results(self, messages: list[BaseMessage], start: int) -> Iterator[tuple[int, ToolResult]]:
+    def _tool_results(self, messages: list[BaseMessage], start: int, least: int) -> Iterator[tuple[int, ToolResult]]:
         names: dict[str | None, str] = {}
         number = 0
         for index, message in enumerate(messages):
@@ -343,8 +343,10 @@ class HistoryCompression:
             elif isinstance(message, ToolMessage):
                 number += 1
                 name = message.name or names.get(message.tool_call_id)
-                verbatim = index < start or message.status == "error" or name in self.never or is_retrieved(message)
-                yield index, ToolResult(message, number, name, verbatim)
+                own = is_retrieved(message) or (self._stays is not None and self._stays(message))
+                stays = own or message.status == "error" or name in self.never
+                early = index < start and not stays
+                yield index, ToolResult(message, number, name, stays or early, least if early else 0)
 
 
 def _sizes(new: int | None, old: int | None, keep_steps: int) -> Sizes | None:

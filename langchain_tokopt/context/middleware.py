@@ -139,7 +139,7 @@ class HistoryCompressionMiddleware(FlowMiddleware):
     def _shown(self, request: ModelRequest[Any], tool: str | None) -> tuple[ModelRequest[Any], _Outcome]:
         """The request to send, and what there is to say about it."""
         results = sum(isinstance(message, ToolMessage) for message in request.messages)
-        if not self.history.active:
+        if not self.history.active and self.history.max_tokens is None:
             return request, _Outcome("switched off")
         if kept := _kept_by_provider(request):
             return request, _Outcome(f"the provider keeps or edits the history ({kept})")
@@ -204,6 +204,8 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         policy = self.history.policy(
             in_use, tool=tool, expected=expected, tool_tokens=tokens, head_tokens=_rounded(head_tokens)
         )
+        if in_use is not None and in_use.caching != "none":
+            policy = replace(policy, least=in_use.min_cache_tokens * 5 // 4)  # a part may come out somewhat smaller
         # Thoughts that are signed together with what came before them are refused after any rewrite.
         if policy.sizes is not None and binds_thoughts(request):
             policy = replace(policy, sizes=replace(policy.sizes, rewrite=False), binds_late=False)
@@ -341,6 +343,10 @@ def _cacheable_from(prompt: Sequence[Segment], minimum: int) -> int:
 def _what_was_done(view: View, results: int) -> str:
     if not view.changed:
         return "results may be shown in part later on"
+    if view.fitted:
+        return "the history is cut to fit into the tokens that there are"
+    if view.blocks:
+        return f"{len(view.blocks)} parts of the conversation are shown in short"
     done = f"{len(view.changed)} of {results} tool results are sent in fewer tokens"
     if view.reading is not None and view.reading.marks:
         done += f", {len(view.reading.marks)} of them in part"

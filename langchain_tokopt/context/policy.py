@@ -89,6 +89,8 @@ class Policy:
         tool_tokens: What binding it costs on each call.
         head_tokens: What comes before the messages: tools and system message.
         binds_late: Whether the tool may be bound when the thread has begun.
+        least: The fewest tokens in which results are shown that come first in a prompt: fewer might keep it out of the
+            provider's cache.
     """
 
     lossless: Ingest | None
@@ -99,6 +101,7 @@ class Policy:
     tool_tokens: int = 60
     head_tokens: int = 0
     binds_late: bool = True
+    least: int = 0
 
     @property
     def rewrite_factor(self) -> float:

@@ -30,6 +30,8 @@ LEAST_REMOVED: Final = 700
 MARGIN: Final = 1.3
 # Binding a tool rewrites the whole prompt, once: only so large a part of the calls that are expected is relied on.
 BINDING_CALLS: Final = 0.5
+# A new result is shown in part when it has so many times what it may have: less is not worth what may be missed.
+WORTH_CUTTING: Final = 1.5
 # Whenever the model has asked for an original, new results get twice the room, up to so many times.
 MOST_ROOM: Final = 8
 # A result that would lose fewer tokens stays as it is.
@@ -151,8 +153,8 @@ class Progress:
         shown, tokens = show(result, self.lines, settings, None)
         limit = policy.sizes.new if policy.sizes else None
         if limit is not None:
-            limit *= min(MOST_ROOM, 1 << min(self.retrieved, MOST_ROOM))
-        if limit is not None and tokens + MESSAGE_TOKENS > limit and not result.verbatim:
+            limit = max(limit * min(MOST_ROOM, 1 << min(self.retrieved, MOST_ROOM)), result.least)
+        if limit is not None and tokens + MESSAGE_TOKENS > WORTH_CUTTING * limit and may_be_cut(result):
             whole = tokens
             self.lines.undo(before)
             shown, tokens = show(result, self.lines, settings, Room(limit, wanted, self.names, policy.tool))
@@ -200,8 +202,10 @@ class Progress:
         newest = self.calls - sizes.keep_steps
         found = []
         for item in reversed(self.items):
-            if item.rewritten or item.step > newest or item.result.verbatim:
+            if item.rewritten or item.step > newest or not may_be_cut(item.result):
                 continue
+            if item.result.least and sum(self.tokens) - item.tokens < MOST_ROOM * item.result.least:
+                continue  # the prompt might become too small to be cached
             if item.tokens <= sizes.old + LEAST_LOST:
                 continue
             if item.old is None:
@@ -297,3 +301,8 @@ def _old(item: Item) -> Form:
         msg = "a candidate has no smaller part"
         raise AssertionError(msg)
     return item.old
+
+
+def may_be_cut(result: ToolResult) -> bool:
+    """Whether the result may be shown in part."""
+    return not result.verbatim or result.least > 0

@@ -42,14 +42,16 @@ def show(result: ToolResult, lines: ShownLines, settings: Ingest | None, room: R
     sizes = [text_size(text) for _, _, text in given]
     total = 0
     for (index, place, text), size in zip(given, sizes, strict=True):
-        if result.verbatim:
+        if result.verbatim and (room is None or not result.least):
             if settings and settings.dedupe:
                 lines.add(text, place)
             total += size
             continue
         before = lines.mark()
         changes: list[tuple[str, int]] = []
-        short = shorten_text(text, place, lines, settings, changes, size) if settings else text
+        short = text
+        if settings and not result.verbatim:
+            short = shorten_text(text, place, lines, settings, changes, size)
         now = size if short == text else text_size(short)
         share = 0 if room is None else room.tokens * size // max(1, sum(sizes))
         if room is not None and now > share:

@@ -134,27 +134,26 @@ class _Known:
     message: BaseMessage
     content: object
     calls: object
-    verbatim: bool | None
-    name: str | None
+    how: tuple[bool, int, str | None] | None
     digest: bytes
 
     @classmethod
     def of(cls, message: BaseMessage, result: ToolResult | None) -> _Known:
         calls = message.tool_calls if isinstance(message, AIMessage) else None
         if result is None:
-            return cls(message, message.content, calls, None, None, _digest(message))
-        kind = f"{int(result.verbatim)}{int(is_retrieved(result.message))}{result.name}"
+            return cls(message, message.content, calls, None, _digest(message))
+        kind = f"{int(result.verbatim)}{result.least}|{int(is_retrieved(result.message))}{result.name}"
         told = _digest(message) + kind.encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(told, digest_size=16).digest()
-        return cls(message, message.content, calls, result.verbatim, result.name, digest)
+        return cls(message, message.content, calls, (result.verbatim, result.least, result.name), digest)
 
     def holds(self, message: BaseMessage, result: ToolResult | None) -> bool:
         """Whether the digest is still that of the message."""
         if self.message is not message or self.content is not message.content:
             return False
         if result is not None:
-            return result.verbatim is self.verbatim and result.name == self.name
-        return self.verbatim is None and (not isinstance(message, AIMessage) or message.tool_calls is self.calls)
+            return (result.verbatim, result.least, result.name) == self.how
+        return self.how is None and (not isinstance(message, AIMessage) or message.tool_calls is self.calls)
 
 
 def _digest(message: BaseMessage) -> bytes:

@@ -17,7 +17,7 @@ from langchain_core.tools import ToolException, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
 
-from langchain_tokopt.context import HistoryCompression, HistoryCompressionMiddleware, problem
+from langchain_tokopt.context import ChatMemory, HistoryCompression, HistoryCompressionMiddleware, problem
 from langchain_tokopt.events import Decision
 from langchain_tokopt.flow import internal_call
 from langchain_tokopt.prefix import segments, split
@@ -255,6 +255,29 @@ def test_results_before_that_size_stay_for_good() -> None:
         earlier = now
     assert earlier[1] == small
     assert earlier[-1] == "[same as tool result 1 (bash)]"
+
+
+def test_a_large_first_result_is_shown_in_part_and_the_prompt_stays_large_enough_to_be_cached() -> None:
+    large = "\n".join(f"{n}: {n * 7919} is a number of its own" for n in range(4_000))
+    least = CACHED.min_cache_tokens
+    asked = request(large, tools=[read_file])
+    sent, decision = sent_for(asked, history(CACHED, max_result_tokens=100))
+    assert decision.action == "applied"
+    assert least <= TokenCounter().messages(sent.messages) < TokenCounter().messages(asked.messages) / 2
+    assert decision.saved_usd is not None
+    assert decision.saved_usd > 0
+
+
+def test_the_reason_says_what_was_done_to_the_conversation() -> None:
+    said = [
+        HumanMessage(f"Note {n}: {FILE}"[:2_000]) if n % 2 else ai(f"Noted {n}: {FILE}"[:2_000]) for n in range(1, 40)
+    ]
+    asked = request(FILE).override(messages=[*said, HumanMessage("Which number has line 7?")])
+    _, decision = sent_for(asked, history(UNCACHED, chat=ChatMemory(block_tokens=1_000, keep_tokens=500)))
+    assert "parts of the conversation are shown in short" in decision.reason
+    _, decision = sent_for(asked, history(UNCACHED, lossless=False, max_tokens=2_000))
+    assert decision.action == "applied"
+    assert decision.reason == "the history is cut to fit into the tokens that there are"
 
 
 def test_without_a_price_tokens_are_saved_and_no_dollars_are_claimed() -> None:

@@ -28,13 +28,15 @@ class Ingest:
 class ToolResult:
     """A tool result in the history: its number, counted from 1, and its tool's name.
 
-    `verbatim`: it may be referred to, but is shown as it is.
+    `verbatim`: it may be referred to, but is shown as it is; unless it is shown in part, in no fewer than `least`
+    tokens, where that is above 0.
     """
 
     message: ToolMessage
     number: int
     name: str | None
     verbatim: bool
+    least: int = 0
 
     def texts(self) -> Iterator[tuple[int | None, Place, str]]:
         """Each text of the content: its index among the blocks (`None`: the content is one string), place and text."""
