@@ -118,7 +118,7 @@ def _turns(
         if closed > folded:
             removed = sum(block.size for block in blocks[folded:closed]) - sum(short[folded:closed])
             tail = before[start] - before[blocks[folded].start] - removed
-            if folded == 0 and policy.tool is not None and not policy.expected.trims:
+            if folded == 0 and policy.tool is not None and not policy.binds_at_once:
                 tail += policy.head_tokens + before[blocks[0].start]  # a tool more rewrites all of it
             cost = MARGIN * max(0, tail) * policy.rewrite_factor
             if folded == 0:

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("langchain_tokopt")
 
 
+# Estimates of tokens are at most so many times too small.
+_FAR_BELOW = 2
+
+
 @dataclass(frozen=True)
 class View:
     """What the model is shown.
@@ -278,9 +282,16 @@ class HistoryCompression:
         if wrong is not None:
             return self._untouched(given, wrong)
         view = self._compressed(given, start, policy) if self.active else View(given)
-        if limit is None or self.counter.messages(view.messages, model) <= limit:
+        if limit is None or self._fits(view, limit, model):
             return view
         return self._fitted(given, policy, limit, query, model)
+
+    def _fits(self, view: View, max_tokens: int, model: str | None) -> bool:
+        """Whether the view has at most so many tokens; an estimate will do where it has far fewer."""
+        known = view.reading is not None and len(view.reading.tokens) == len(view.messages)
+        if known and view.reading is not None and _FAR_BELOW * sum(view.reading.tokens) < max_tokens:
+            return True
+        return self.counter.messages(view.messages, model) <= max_tokens
 
     def _fitted(
         self, given: list[BaseMessage], policy: Policy, max_tokens: int, query: str | None, model: str | None

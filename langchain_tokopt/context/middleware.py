@@ -154,8 +154,8 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         if view.reading is not None and thread:
             self.history.habits.went(thread, calls=view.reading.calls, trimmable=view.reading.trimmable)
         before = sum(segment.tokens for segment in bare)
-        binds = tool is not None and (policy.expected.trims if view.reading is None else view.reading.bound)
-        binds = binds or (tool is not None and view.fitted)
+        binds = tool is not None and (policy.binds_at_once if view.reading is None else view.reading.bound)
+        binds = binds or (tool is not None and (view.fitted or bool(view.blocks)))
         if not view.changed and not binds:
             reason = _why_not(view, request.messages[max(0, start) :], rates) if results else "no tool results"
             return request, _Outcome(reason, before, before)

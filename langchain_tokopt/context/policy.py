@@ -104,6 +104,11 @@ class Policy:
     least: int = 0
 
     @property
+    def binds_at_once(self) -> bool:
+        """Whether the tool is bound before it is needed: later it would cost more. Without a cache it does not."""
+        return self.tool is not None and self.expected.trims and self.rewrite_factor > 0
+
+    @property
     def rewrite_factor(self) -> float:
         """What writing a token again costs beyond reading it."""
         return max(0.0, self.prices.write - self.prices.read)

@@ -28,8 +28,9 @@ from langchain_tokopt.weighted_memo import WeightedMemo
 # A rewrite must remove so many tokens, and be worth this many times what it costs: what is expected may not come.
 LEAST_REMOVED: Final = 700
 MARGIN: Final = 1.3
-# Binding a tool rewrites the whole prompt, once: only so large a part of the calls that are expected is relied on.
-BINDING_CALLS: Final = 0.5
+# Binding a tool in mid-thread rewrites the whole prompt. So much of the future is relied on then: a result that is not
+# sent is saved in any case.
+SURE_CALLS_LEFT: Final = 2
 # A new result is shown in part when it has so many times what it may have: less is not worth what may be missed.
 WORTH_CUTTING: Final = 1.5
 # Whenever the model has asked for an original, new results get twice the room, up to so many times.
@@ -95,7 +96,7 @@ class Progress:
     key: bytes = b""
 
     def __post_init__(self) -> None:
-        self.bound = self.policy.tool is None or self.policy.expected.trims
+        self.bound = self.policy.tool is None or self.policy.binds_at_once
 
     def goes_on_with(self, message: BaseMessage) -> bool:
         """Whether the message can be read next: a call that changed the view has to have been answered."""
@@ -172,11 +173,11 @@ class Progress:
         """
         if self.bound or not self.policy.binds_late:
             return self.bound
-        policy, left = self.policy, BINDING_CALLS * self.policy.expected.calls_left(self.calls)
-        each = policy.prices.write + policy.prices.read * left
-        again = self.trimmable / max(1, self.calls) * left * (policy.prices.write + policy.prices.read * left / 2)
+        policy = self.policy
+        gain = removed * (policy.prices.write + policy.prices.read * SURE_CALLS_LEFT)
         cost = (policy.head_tokens + sum(self.tokens)) * policy.rewrite_factor
-        if removed * each + again > MARGIN * cost + policy.tool_tokens * policy.prices.read * left:
+        tool = policy.tool_tokens * policy.prices.read * policy.expected.calls_left(self.calls)
+        if gain > MARGIN * cost + tool:
             self.bound, self.bound_at = True, self.count
         return self.bound
 
@@ -188,7 +189,9 @@ class Progress:
             return
         self.called_at, self.touched = self.count, False
         sizes = self.policy.sizes
-        if sizes is None or not sizes.rewrite or not self.items or not (self.bound or self.policy.binds_late):
+        # A tool that is bound for the sake of old results rewrites all of the prompt: where nothing is cached it may.
+        binds = self.bound or (self.policy.binds_late and not self.policy.rewrite_factor)
+        if sizes is None or not sizes.rewrite or not self.items or not binds:
             return
         candidates = self._candidates(sizes)
         if not candidates:
@@ -243,17 +246,14 @@ class Progress:
             tail += sum(self.tokens[item.index : at])
             at = min(at, item.index)
             removed += item.tokens - _old(item).tokens
-            gain = self._gain(removed, tail - removed, item.index, left)
+            gain = self._gain(removed, tail - removed, left)
             if removed >= LEAST_REMOVED and gain > best:
                 best, first = gain, item.index
         return first
 
-    def _gain(self, removed: int, written: int, first: int, left: float) -> float:
-        """What a rewrite from message `first` on is worth, in tokens that are not cached."""
+    def _gain(self, removed: int, written: int, left: float) -> float:
+        """What a rewrite is worth, in tokens that are not cached."""
         policy = self.policy
-        if not self.bound:
-            written += policy.head_tokens + sum(self.tokens[:first])
-            left *= BINDING_CALLS
         return removed * left * policy.prices.read - MARGIN * written * policy.rewrite_factor
 
     def _rewrite(self, first: int, candidates: Sequence[Item]) -> None:
