@@ -22,7 +22,7 @@ from langchain_tokopt.context.message_text import message_text
 from langchain_tokopt.context.policy import Policy, Sizes
 from langchain_tokopt.context.retrieval import is_retrieved
 from langchain_tokopt.context.showing import Room, show, take_in
-from langchain_tokopt.context.trimming import Wanted, identifiers
+from langchain_tokopt.context.trimming import Wanted, has_blob, identifiers
 from langchain_tokopt.weighted_memo import WeightedMemo
 
 # A rewrite must remove so many tokens, and be worth this many times what it costs: what is expected may not come.
@@ -155,7 +155,7 @@ class Progress:
         limit = policy.sizes.new if policy.sizes else None
         if limit is not None:
             limit = max(limit * min(MOST_ROOM, 1 << min(self.retrieved, MOST_ROOM)), result.least)
-        if limit is not None and tokens + MESSAGE_TOKENS > WORTH_CUTTING * limit and may_be_cut(result):
+        if limit is not None and may_be_cut(result) and _is_large(result, tokens, limit):
             whole = tokens
             self.lines.undo(before)
             shown, tokens = show(result, self.lines, settings, Room(limit, wanted, self.names, policy.tool))
@@ -301,6 +301,13 @@ def _old(item: Item) -> Form:
         msg = "a candidate has no smaller part"
         raise AssertionError(msg)
     return item.old
+
+
+def _is_large(result: ToolResult, tokens: int, limit: int) -> bool:
+    """Whether so much of the result need not be shown that it is worth it."""
+    if tokens + MESSAGE_TOKENS > WORTH_CUTTING * limit:
+        return True
+    return not result.least and any(has_blob(text) for _, _, text in result.texts())
 
 
 def may_be_cut(result: ToolResult) -> bool:

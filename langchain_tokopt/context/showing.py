@@ -10,7 +10,7 @@ from langchain_tokopt.context.lossless.references import has_reference
 from langchain_tokopt.context.lossless.repeats import ShownLines
 from langchain_tokopt.context.lossless.size import text_size
 from langchain_tokopt.context.lossless.tool_output import shorter_text
-from langchain_tokopt.context.trimming import Trimmed, Wanted, trimmed
+from langchain_tokopt.context.trimming import Trimmed, Wanted, has_blob, trimmed
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def show(result: ToolResult, lines: ShownLines, settings: Ingest | None, room: R
             short = shorten_text(text, place, lines, settings, changes, size)
         now = size if short == text else text_size(short)
         share = 0 if room is None else room.tokens * size // max(1, sum(sizes))
-        if room is not None and now > share:
+        if room is not None and (now > share or has_blob(text)):
             own = _own(text, settings)
             part = _in_part(text, own, room, share, now, size if own == text else None)
             if part is not None:

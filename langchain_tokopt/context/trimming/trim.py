@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from langchain_tokopt.context.handles import handle
 from langchain_tokopt.context.lossless.size import text_size
+from langchain_tokopt.context.trimming.blobs import without_blobs
 from langchain_tokopt.context.trimming.identifiers import identifiers
 from langchain_tokopt.context.trimming.pieces import Piece, joined, pieces
 from langchain_tokopt.context.trimming.relevance import Wanted, relevance
@@ -23,6 +25,9 @@ MOST_NAMED: Final = 8_000
 LEAST_LEFT_OUT: Final = 32
 # Of longer outputs only so many pieces are looked at: the first and last ones. Bounds the time for odd ones.
 MOST_PIECES: Final = 20_000
+# So many names that count on are shown as one.
+LEAST_COUNTED: Final = 4
+_LAST_NUMBER: Final = re.compile(r"(.*?)([0-9]{1,9})([^0-9]*)", re.DOTALL)
 # A change has to be worth its marks.
 LEAST_SAVED: Final = 24
 
@@ -68,21 +73,33 @@ def trimmed(
         size: The tokens of `text`, where they are known.
     """
     whole = text_size(text) if size is None else size
-    if whole <= tokens + LEAST_SAVED:
+    name = handle(text if original is None else original)
+    ask = tool and f'{tool}("{name}")'
+    bare = without_blobs(text)
+    now = whole if bare is text or bare == text else text_size(bare)
+    if now <= tokens + LEAST_SAVED:
+        shown = None if now == whole else f"{bare}\n{_mark(ask)}"
+    else:
+        shown = _lines(bare, tokens, now / max(1, len(bare)), wanted or Wanted(), seen, ask)
+    if shown is None:
         return None
+    after = text_size(shown)
+    return Trimmed(shown, after, name) if after + LEAST_SAVED <= whole else None
+
+
+def _lines(
+    text: str, tokens: int, per_character: float, wanted: Wanted, seen: Collection[str], ask: str | None
+) -> str | None:
+    """The lines that matter; `None` if all of them fit."""
     parts = pieces(text)
     if len(parts) > MOST_PIECES:
         parts = _ends(text, parts)
-    per_character = whole / max(1, len(text))
     names = [tuple(identifiers(part.text)) for part in parts]
-    scores = relevance([part.text for part in parts], wanted or Wanted(), seen, names=names)
+    scores = relevance([part.text for part in parts], wanted, seen, names=names)
     kept = _chosen(parts, scores, max(0, tokens), per_character)
     if len(kept) == len(parts):
         return None
-    name = handle(text if original is None else original)
-    shown = _rendered(parts, names, kept, seen, tool and f'{tool}("{name}")')
-    after = text_size(shown)
-    return Trimmed(shown, after, name) if after + LEAST_SAVED <= whole else None
+    return _rendered(parts, names, kept, seen, ask)
 
 
 def _ends(text: str, parts: list[Piece]) -> list[Piece]:
@@ -129,24 +146,55 @@ def _rendered(
         if shown and not shown[-1].ends_line:
             shown.append(Piece(" ", ends_line=False))
         shown.append(Piece(_gap(gap, inside, seen, named, share), ends_line=gap[-1].ends_line))
-    whole = f"; {ask} has all of it" if ask else ""
-    shown.append(Piece(f"[shown in part{whole}]", ends_line=True))
+    shown.append(Piece(_mark(ask), ends_line=True))
     if not shown[-2].ends_line:
         shown[-2] = Piece(shown[-2].text, ends_line=True)
     return joined(shown)
+
+
+def _mark(ask: str | None) -> str:
+    """The last line of what is shown in part."""
+    return f"[shown in part; {ask} has all of it]" if ask else "[shown in part]"
 
 
 def _gap(
     gap: list[Piece], inside: Sequence[Sequence[str]], seen: Collection[str], named: set[str], share: float
 ) -> str:
     """What stands for pieces that are left out; the names in it are `named` from then on."""
+    new = []
+    for name in (name for own in inside for name in own):
+        if name not in seen and name not in named:
+            named.add(name)
+            new.append(name)
     room = share * sum(len(part.text) + 1 for part in gap)
     names = []
-    for name in (name for own in inside for name in own):
-        if name not in seen and name not in named and len(name) < room:
-            named.add(name)
+    for name in _counted(new):
+        if len(name) < room:
             names.append(name)
             room -= len(name) + 1
     count = sum(part.ends_line for part in gap)
     left_out = f"{count} lines" if count > 1 else "1 line" if count else f"{sum(len(p.text) for p in gap)} characters"
     return f"[{left_out}: {' '.join(names)}]" if names else f"[{left_out}]"
+
+
+def _counted(names: Sequence[str]) -> Iterator[str]:
+    """The names; of those that only count on, from `part_1` to `part_9`, there is one: `part_1..9`."""
+    at = 0
+    while at < len(names):
+        end = at + 1
+        while end < len(names) and _counts_on(names[end - 1], names[end]):
+            end += 1
+        last = _LAST_NUMBER.fullmatch(names[end - 1])
+        if end - at >= LEAST_COUNTED and last is not None:
+            yield f"{names[at]}..{last[2]}{last[3]}"
+        else:
+            yield from names[at:end]
+        at = end
+
+
+def _counts_on(name: str, following: str) -> bool:
+    """Whether the last number in a name is one more in the following one, and nothing else differs."""
+    before, after = _LAST_NUMBER.fullmatch(name), _LAST_NUMBER.fullmatch(following)
+    if before is None or after is None or (before[1], before[3]) != (after[1], after[3]):
+        return False
+    return len(after[2]) <= 9 and int(after[2]) == int(before[2]) + 1
