@@ -25,6 +25,7 @@ from langchain_tokopt.context.memory import ChatMemory, Digest, Summarizer, Summ
 from langchain_tokopt.context.overflow import shortened
 from langchain_tokopt.context.policy import Expected, Policy, Prices, Sizes
 from langchain_tokopt.context.retrieval import is_retrieved, retrieval_schema
+from langchain_tokopt.context.shown_copies import ShownCopies
 from langchain_tokopt.context.threads import Reading, Threads
 from langchain_tokopt.context.validate import only_results_changed, problem
 from langchain_tokopt.errors import ConfigurationError
@@ -140,6 +141,8 @@ class HistoryCompression:
             chat = (chat or ChatMemory()).with_summaries(SummaryStore(summarizer))
         self.chat = chat
         self._importance = MessageImportance(remember=remember)
+        self._copies = ShownCopies(limit=20_000 if remember else 0)
+        self._tool_tokens: dict[str, int] = {}
         self._asked: Memo[bool] = Memo(limit=4_096)
         if max_tokens is not None and (
             isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1
@@ -257,7 +260,9 @@ class HistoryCompression:
 
     def tool_tokens(self, name: str) -> int:
         """What binding the tool that gives back originals costs on each call."""
-        return self.counter.tool(retrieval_schema(name))
+        if name not in self._tool_tokens:
+            self._tool_tokens[name] = self.counter.tool(retrieval_schema(name))
+        return self._tool_tokens[name]
 
     def examine(
         self,
@@ -324,8 +329,7 @@ class HistoryCompression:
         shown, saved = list(base), Counter[str]()
         for index, result in reading.shown:
             # The given message and not the one that was read: they differ in what is no text.
-            message = cast("ToolMessage", base[index])
-            shown[index] = message.model_copy(update={"content": result.content(message)})
+            shown[index] = self._copies.of(cast("ToolMessage", base[index]), result)
             saved.update(dict(result.saved))
         if not only_results_changed(base, shown):
             return self._untouched(given, "the edit would have touched more than the text of tool results")
