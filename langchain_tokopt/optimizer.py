@@ -159,8 +159,9 @@ class TokenOptimizer:
 
         "minimal": only what cannot change an answer (lossless history). "standard": the defaults; the cache decides
         by a fixed similarity. "aggressive": a cache that learns which answers it may give, with at most 2 % of all
-        requests answered wrongly, and fewer tools. "adaptive": the same with at most 1 %; tools and history are set
-        aside while they cost more than they save. Both audit some of the cache's answers by model calls of their own.
+        requests answered wrongly, fewer tools, smaller parts of tool results, and long conversations in short.
+        "adaptive": such a cache with at most 1 %; tools and history are set aside while they cost more than they save.
+        Both audit some of the cache's answers by model calls of their own.
 
         Raises:
             ConfigurationError: There is no such preset.
