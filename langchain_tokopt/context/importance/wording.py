@@ -57,7 +57,7 @@ _DECIDING: Final = frozenset(
 )
 _ERROR: Final = re.compile(
     r"\bTraceback \(most recent|^E   |^[\w.]*(?:Error|Exception): "
-    r"|^(?:\S+: )?(?:[Ee]rror|ERROR|fatal|FATAL|panic)\b ?[:!\[]"
+    r"|^(?:\S+: )?(?:[Ee]rror|fatal|panic)\b ?[:!\[]|\b(?:ERROR|FATAL|CRITICAL)\b"
     r"|\b[1-9]\d* (?:failed|errors?)\b|^FAILED\b|\b(?:command not found|No such file or|Permission denied)\b"
     r"|<returncode>[1-9]|^(?:exit|return) ?code:? [1-9]",
     re.MULTILINE,
