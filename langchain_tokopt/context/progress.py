@@ -31,6 +31,8 @@ MARGIN: Final = 1.3
 # Binding a tool in mid-thread rewrites the whole prompt. So much of the future is relied on then: a result that is not
 # sent is saved in any case.
 SURE_CALLS_LEFT: Final = 2
+# For the sake of results that were sent it is bound if so large a part of the calls that are expected is enough.
+BINDING_CALLS: Final = 0.25
 # A new result is shown in part when it has so many times what it may have: less is not worth what may be missed.
 WORTH_CUTTING: Final = 1.5
 # Whenever the model has asked for an original, new results get twice the room, up to so many times.
@@ -189,9 +191,7 @@ class Progress:
             return
         self.called_at, self.touched = self.count, False
         sizes = self.policy.sizes
-        # A tool that is bound for the sake of old results rewrites all of the prompt: where nothing is cached it may.
-        binds = self.bound or (self.policy.binds_late and not self.policy.rewrite_factor)
-        if sizes is None or not sizes.rewrite or not self.items or not binds:
+        if sizes is None or not sizes.rewrite or not self.items or not (self.bound or self.policy.binds_late):
             return
         candidates = self._candidates(sizes)
         if not candidates:
@@ -246,14 +246,17 @@ class Progress:
             tail += sum(self.tokens[item.index : at])
             at = min(at, item.index)
             removed += item.tokens - _old(item).tokens
-            gain = self._gain(removed, tail - removed, left)
+            gain = self._gain(removed, tail - removed, item.index, left)
             if removed >= LEAST_REMOVED and gain > best:
                 best, first = gain, item.index
         return first
 
-    def _gain(self, removed: int, written: int, left: float) -> float:
-        """What a rewrite is worth, in tokens that are not cached."""
+    def _gain(self, removed: int, written: int, first: int, left: float) -> float:
+        """What a rewrite from message `first` on is worth, in tokens that are not cached."""
         policy = self.policy
+        if not self.bound:
+            written += policy.head_tokens + sum(self.tokens[:first])
+            left *= BINDING_CALLS
         return removed * left * policy.prices.read - MARGIN * written * policy.rewrite_factor
 
     def _rewrite(self, first: int, candidates: Sequence[Item]) -> None:

@@ -22,7 +22,7 @@ def run(name: str, *, calls: int = 12) -> dict[str, Any]:
     """A run that looks through files and edits one that it has seen in the beginning."""
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": "You repair programs. " * 120},
-        {"role": "user", "content": f"Repair the totals of the shop {name}."},
+        {"role": "user", "content": f"Repair the total of order 77 in shop {name}: it is in module_77."},
     ]
     for step in range(calls):
         last = step == calls - 1
@@ -62,12 +62,8 @@ def test_the_sample_gives_every_figure(tmp_path: Path, capsys: pytest.CaptureFix
 def test_runs_that_read_much_cost_less_and_keep_what_they_need_within_reach(tmp_path: Path) -> None:
     path = written(tmp_path, run("a"), run("b"), run("c"))
     out = tmp_path / "out.json"
-    assert (
-        main(
-            ["--data", str(path), "--tables", "anthropic", "uncached", "--only", "lossless", "ours", "--json", str(out)]
-        )
-        == 0
-    )
+    chosen = ["--tables", "anthropic", "uncached", "--only", "lossless", "ours"]
+    assert main(["--data", str(path), *chosen, "--json", str(out)]) == 0
     found = figures(out)
     assert found["ours", "billed_input", "uncached"] < 0.8 * found["lossless", "billed_input", "uncached"]
     assert found["ours", "retrievable", "anthropic"] == found["ours", "retrievable", "uncached"] == 1

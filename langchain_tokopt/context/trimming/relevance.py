@@ -22,9 +22,11 @@ from langchain_tokopt.lexical import terms
 # agent was looking for. A piece also speaks for its neighbours.
 CALL: Final = 1.0
 TASK: Final = 0.5
-PROBLEM: Final = 2.0
+# In deviations: however many words match, what went wrong matters more.
+MOST_MATCH: Final = 2.0
+PROBLEM: Final = 2.5
 DEFINITION: Final = 1.2
-NEW_NAME: Final = 1.0
+NEW_NAME: Final = 0.5
 MOST_NEW_NAMES: Final = 2
 BEGINNING, BEGINNING_PIECES = 0.6, 15.0
 END, END_PIECES = 0.4, 10.0
@@ -129,7 +131,7 @@ def _stem(word: str) -> str | None:
 
 
 def _matches(texts: Sequence[str], wanted: Wanted) -> NDArray[np.float64]:
-    """How well each text matches, with mean 0 and deviation 1: rare words count more, long texts less."""
+    """How well each text matches, in deviations from the mean: rare words count more, long texts less."""
     count = len(texts)
     weights = wanted.weights()
     scores = np.zeros(count)
@@ -145,4 +147,6 @@ def _matches(texts: Sequence[str], wanted: Wanted) -> NDArray[np.float64]:
             worth = sum(weights[stem] * rarity[stem] for stem in sorted(one))
             scores[index] = worth / (0.6 + 0.4 * len(text) / max(1.0, mean))
     deviation = float(scores.std())
-    return (scores - scores.mean()) / deviation if deviation > 1e-9 else np.zeros(count)
+    if deviation <= 1e-9:
+        return np.zeros(count)
+    return np.minimum((scores - scores.mean()) / deviation, MOST_MATCH)
