@@ -30,10 +30,11 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from langchain.agents.middleware import ClearToolUsesEdit, ContextEditingMiddleware
@@ -44,6 +45,7 @@ from langchain_core.tools import StructuredTool
 from benchmarks.rows import Measure, publish
 from benchmarks.tools_bills import PriceTable, price_tables
 from langchain_tokopt import HistoryCompression, HistoryCompressionMiddleware, Pricing, TokenCounter
+from langchain_tokopt.context.history import View
 from langchain_tokopt.context.retrieval import Originals
 from langchain_tokopt.context.validate import problem
 from langchain_tokopt.prefix import PromptCache, Segment, rates_in_use, segments
@@ -61,7 +63,16 @@ _WORD = re.compile(r"[A-Za-z_#][\w#-]*(?:[./][\w-]+)*")
 _HANDLE = re.compile(r'retrieve_original(?:_\d+)?\("([0-9a-f]{8})"\)')
 _ARGUMENT_CHARACTERS = 1_500
 
-Sender = Callable[[ModelRequest[Any]], ModelRequest[Any]]
+
+@dataclass(frozen=True)
+class Sent:
+    """The request that is sent, and the texts behind handles in it that are no message's, by their handles."""
+
+    request: ModelRequest[Any]
+    blocks: Mapping[str, str] = field(default_factory=dict)
+
+
+Sender = Callable[[ModelRequest[Any]], Sent]
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +177,7 @@ def _has_digits(word: str) -> bool:
 
 
 def _nothing() -> Sender:
-    return lambda request: request
+    return Sent
 
 
 def _clear_tool_uses() -> Sender:
@@ -174,7 +185,7 @@ def _clear_tool_uses() -> Sender:
     return partial(_through_hook, middleware)
 
 
-def _through_hook(middleware: Any, request: ModelRequest[Any]) -> ModelRequest[Any]:
+def _through_hook(middleware: Any, request: ModelRequest[Any]) -> Sent:
     sent: list[ModelRequest[Any]] = []
 
     def handler(asked: ModelRequest[Any]) -> ModelResponse[Any]:
@@ -182,11 +193,23 @@ def _through_hook(middleware: Any, request: ModelRequest[Any]) -> ModelRequest[A
         return ModelResponse(result=[AIMessage("")])
 
     middleware.wrap_model_call(request, handler)
-    return sent[-1]
+    history = getattr(middleware, "history", None)
+    return Sent(sent[-1], history.blocks if isinstance(history, _Watched) else {})
+
+
+class _Watched(HistoryCompression):
+    """Remembers what its last view leaves out."""
+
+    blocks: Mapping[str, str] = MappingProxyType({})
+
+    def examine(self, messages: Sequence[BaseMessage], **how: Any) -> View:
+        view = super().examine(messages, **how)
+        self.blocks = view.blocks
+        return view
 
 
 def _ours(**settings: Any) -> Sender:
-    history = HistoryCompression(**settings).attach(counter=COUNTER, pricing=PRICING)
+    history = _Watched(**settings).attach(counter=COUNTER, pricing=PRICING)
     return partial(_through_hook, HistoryCompressionMiddleware(history))
 
 
@@ -194,7 +217,7 @@ def _first(**settings: Any) -> Sender:
     """Each run with an object of its own, so that nothing is learned."""
     known: dict[str, Sender] = {}
 
-    def send(request: ModelRequest[Any]) -> ModelRequest[Any]:
+    def send(request: ModelRequest[Any]) -> Sent:
         run = str(request.messages[0].id)
         if run not in known:
             known.clear()
@@ -239,7 +262,7 @@ def measure(runs: Sequence[Run], make: Callable[[], Sender], table: PriceTable) 
             started = time.process_time()
             sent = send(request)
             outcome.seconds += time.process_time() - started
-            prompt = segments(sent, COUNTER)
+            prompt = segments(sent.request, COUNTER)
             used = rates_in_use(request, rates)
             used = used if table.cached else used.without_caching()
             cost += float(cache.observe(prompt, used).cost(used))
@@ -274,12 +297,12 @@ def _goes_on(last: Sequence[Segment], now: Sequence[Segment]) -> bool:
     return [one.digest for one in last] == [one.digest for one in now[: len(last)]]
 
 
-def _look(outcome: Outcome, run: Run, at: int, sent: ModelRequest[Any]) -> None:
+def _look(outcome: Outcome, run: Run, at: int, sent: Sent) -> None:
     """What the call is shown of what it needs, and whether a provider would take it."""
-    before = run.messages[:at]
-    outcome.violations += problem(sent.messages) is not None
+    before, messages = run.messages[:at], sent.request.messages
+    outcome.violations += problem(messages) is not None
     given = {message.id: message for message in before}
-    for message in sent.messages:
+    for message in messages:
         old = given.get(message.id)
         same = old is not None and type(old) is type(message) and old.name == message.name
         same = same and getattr(old, "tool_call_id", None) == getattr(message, "tool_call_id", None)
@@ -287,8 +310,8 @@ def _look(outcome: Outcome, run: Run, at: int, sent: ModelRequest[Any]) -> None:
     needed = run.needs.get(at, [])
     if not needed:
         return
-    shown = "\n".join(_said(message) for message in sent.messages)
-    originals = Originals(before)
+    shown = "\n".join(_said(message) for message in messages)
+    originals = Originals(before, sent.blocks)
     found = (originals.find(handle) for handle in _HANDLE.findall(shown))
     behind = "\n".join(text for text in found if text is not None)
     outcome.needed += len(needed)

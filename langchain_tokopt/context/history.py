@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from langchain_tokopt.context.fitting import fit
+from langchain_tokopt.context.fitting import fitted
 from langchain_tokopt.context.folding import fold
 from langchain_tokopt.context.habits import Habits
 from langchain_tokopt.context.importance import MessageImportance
@@ -53,7 +53,7 @@ class View:
         saved: Estimated tokens that each kind of change saves: "json", "whitespace", "repeats".
         problem: Why the list was passed through untouched; `None` when it is valid.
         reading: What is known of the thread; `None` where nothing is done.
-        blocks: The originals of the parts of the conversation that are shown in short, by their handles.
+        blocks: The originals of the parts of the conversation that are shown in short or left out, by their handles.
         fitted: Whether messages were left out or cut to fit into `max_tokens`.
     """
 
@@ -65,10 +65,10 @@ class View:
     blocks: Mapping[str, str] = field(default_factory=dict)
     fitted: bool = False
 
-    def cut_to(self, messages: list[BaseMessage]) -> View:
-        """The view with these messages, which were made to fit."""
+    def cut_to(self, messages: list[BaseMessage], blocks: Mapping[str, str]) -> View:
+        """The view with these messages, which were made to fit, and with what was left out for that."""
         changed = tuple(range(len(messages)))
-        return replace(self, messages=messages, changed=changed, fitted=True)
+        return replace(self, messages=messages, changed=changed, fitted=True, blocks={**self.blocks, **blocks})
 
 
 class HistoryCompression:
@@ -309,10 +309,11 @@ class HistoryCompression:
             "importance": self._importance,
         }
         if query is None and (short := shortened(given, max_tokens, **how)) is not None:
-            view = self._compressed(short, 0, policy) if self.active else View(short)
+            view = self._compressed(short.messages, 0, policy) if self.active else View(short.messages)
             if self.counter.messages(view.messages, model) <= max_tokens:
-                return view.cut_to(view.messages)
-        return View(given).cut_to(fit(given, max_tokens, query=query, **how))
+                return view.cut_to(view.messages, short.blocks)
+        cut = fitted(given, max_tokens, query=query, **how)
+        return View(given).cut_to(cut.messages, cut.blocks)
 
     def _compressed(self, given: list[BaseMessage], start: int, policy: Policy) -> View:
         folded = fold(self.chat, given, policy) if self.chat else None

@@ -11,7 +11,7 @@ from typing import Final
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from langchain_tokopt.context.fitting import fit
+from langchain_tokopt.context.fitting import Fitted, fitted
 from langchain_tokopt.context.importance import MessageImportance
 from langchain_tokopt.context.lossless.size import text_size
 from langchain_tokopt.context.message_text import message_text
@@ -30,7 +30,7 @@ def shortened(
     model: str | None = None,
     tool: str | None = None,
     importance: MessageImportance | None = None,
-) -> list[BaseMessage] | None:
+) -> Fitted | None:
     """The messages up to where they last outgrew the room in `SHARE` of it, and those after that as they are.
 
     `None` where that cannot be: what must stay of them has more.
@@ -38,10 +38,12 @@ def shortened(
     given = list(messages)
     end = _outgrown_at(given, max_tokens)
     try:
-        kept = fit(given[:end], int(SHARE * max_tokens), counter=counter, model=model, tool=tool, importance=importance)
+        kept = fitted(
+            given[:end], int(SHARE * max_tokens), counter=counter, model=model, tool=tool, importance=importance
+        )
     except ContextTooLargeError:
         return None
-    return [*kept, *given[end:]]
+    return Fitted([*kept.messages, *given[end:]], kept.blocks)
 
 
 def _outgrown_at(messages: Sequence[BaseMessage], max_tokens: int) -> int:

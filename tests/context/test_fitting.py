@@ -14,6 +14,7 @@ from langchain_tokopt.context.fitting import fit
 from langchain_tokopt.context.fitting.forms import READ_HEAD, READ_TAIL, _sentences_of, names_line
 from langchain_tokopt.context.fitting.units import units_of
 from langchain_tokopt.context.handles import handle
+from langchain_tokopt.context.memory.render import made_here
 from langchain_tokopt.context.ranking.sentences import sentences
 from langchain_tokopt.context.validate import problem
 from langchain_tokopt.errors import ConfigurationError, ContextTooLargeError
@@ -30,6 +31,15 @@ def size(messages: list[BaseMessage]) -> int:
 
 def everything(messages: list[BaseMessage]) -> list[dict[str, Any]]:
     return [message_to_dict(message) for message in messages]
+
+
+def own(view: list[BaseMessage]) -> list[BaseMessage]:
+    """What is shown of the history itself."""
+    return [message for message in view if not made_here(message)]
+
+
+def notes(view: list[BaseMessage]) -> list[BaseMessage]:
+    return [message for message in view if made_here(message)]
 
 
 def call(number: int, name: str = "read", text: str = "", **args: Any) -> AIMessage:
@@ -296,7 +306,7 @@ def test_any_history_fits_or_says_why_not(messages: list[BaseMessage], share: fl
     assert problem(view) is None
     # In order, and nothing changed but texts.
     rest = iter(messages)
-    for new in view:
+    for new in own(view):
         old = next(old for old in rest if without_text(old) == without_text(new))
         assert type(old) is type(new)
         assert old.content == new.content or (bool(new.content) and size([new]) < size([old]))

@@ -1,5 +1,5 @@
 """Views of a history that fit into a number of tokens."""
 
-from langchain_tokopt.context.fitting.view import fit
+from langchain_tokopt.context.fitting.view import Fitted, fit, fitted
 
-__all__ = ["fit"]
+__all__ = ["Fitted", "fit", "fitted"]

@@ -32,6 +32,7 @@ LINE: Final = 90
 # Of the tokens of a shortened output the others name what is left out: agents come back for names more than for lines.
 _BESIDE_NAMES: Final = 0.3
 _MARKS: Final = 30  # tokens
+_FULL: Final = 0.85
 # Of longer texts the middle is not looked into.
 READ_HEAD: Final = 160_000  # characters
 READ_TAIL: Final = 80_000
@@ -62,18 +63,21 @@ class Forms:
         self._sizes: dict[int, dict[int | None, int]] = {}
         self._scored: dict[tuple[int, int | None], tuple[list[str], NDArray[np.float32]]] | None = None
 
-    def shorter(self, at: int, tokens: int) -> BaseMessage | None:
-        """Message `at` with about `tokens` tokens of text; `None` when it has no form that is shorter."""
+    def shorter(self, at: int, tokens: int, *, full: bool = False) -> BaseMessage | None:
+        """Message `at` with about `tokens` tokens of text; `None` when it has no form that is shorter.
+
+        `full`: whether more lines of a result take the place of names where there are few of them.
+        """
         message, sizes = self._messages[at], self._size(at)
         whole = sum(sizes.values())
         if whole <= max(tokens, SHORT) or not _may_change(message):
             return None
         new: dict[int | None, str] = {}
-        for index, text in _texts(message):
+        for index, text in texts_of(message):
             room = tokens * sizes[index] // whole
             if isinstance(message, ToolMessage):
                 wanted = Wanted(self._calls.get(at, ""), self._task)
-                said = _lines(text, sizes[index], room, wanted, self._tool)
+                said = _lines(text, sizes[index], room, wanted, self._tool, full=full)
             else:
                 said = self._sentences(at, index, room)
             if said is not None:
@@ -86,7 +90,7 @@ class Forms:
         if sum(self._size(at).values()) <= SHORT or not _may_change(message):
             return None
         new: dict[int | None, str] = {}
-        for index, text in _texts(message):
+        for index, text in texts_of(message):
             if len(text) < _FIRST_LINE:
                 continue
             said = (
@@ -98,7 +102,7 @@ class Forms:
 
     def _size(self, at: int) -> dict[int | None, int]:
         if at not in self._sizes:
-            self._sizes[at] = {index: text_size(text) for index, text in _texts(self._messages[at])}
+            self._sizes[at] = {index: text_size(text) for index, text in texts_of(self._messages[at])}
         return self._sizes[at]
 
     def _sentences(self, at: int, index: int | None, tokens: int) -> str | None:
@@ -106,8 +110,15 @@ class Forms:
         if self._scored is None:
             self._scored = self._score()
         found, scores = self._scored[at, index]
-        kept = best_within(scores, [text_size(one) for one in found], tokens)
-        return None if not kept or len(kept) == len(found) else _joined(found, kept)
+        sizes = [text_size(one) for one in found]
+        whole = _whole("".join(found), self._tool)
+        room = tokens - text_size(whole)
+        kept = best_within(scores, sizes, room)
+        if kept:
+            return None if len(kept) == len(found) else _joined(found, kept, whole)
+        best = int(np.argmax(scores))
+        head = _head(found[best], sizes[best], room)
+        return _joined([*found[:best], head, "", *found[best + 1 :]], [best], whole) if head else None
 
     def _score(self) -> dict[tuple[int, int | None], tuple[list[str], NDArray[np.float32]]]:
         """The sentences of all long texts that are no results, and what they are worth: asked once for all of them."""
@@ -115,7 +126,7 @@ class Forms:
             (at, index, _sentences_of(text))
             for at, message in enumerate(self._messages)
             if not isinstance(message, ToolMessage) and _may_change(message) and sum(self._size(at).values()) > SHORT
-            for index, text in _texts(message)
+            for index, text in texts_of(message)
         ]
         passages = [Passage(one[:_LONGEST_LINE], group=(at, index or 0)) for at, index, found in long for one in found]
         scores = rank(self._query, passages)
@@ -178,13 +189,17 @@ def _names(text: str, shown: str) -> str:
     return " ".join(named)
 
 
-def _lines(text: str, size: int, tokens: int, wanted: Wanted, tool: str | None) -> str | None:
+def _lines(text: str, size: int, tokens: int, wanted: Wanted, tool: str | None, *, full: bool) -> str | None:
     """The lines that matter, within about so many tokens; `None` when all of them fit."""
     if size <= tokens:
         return None
     if len(text) <= READ_HEAD + READ_TAIL:
-        shown = trimmed(text, round(tokens * _BESIDE_NAMES), wanted=wanted, tool=tool, size=size)
+        room = round(tokens * _BESIDE_NAMES)
+        shown = trimmed(text, room, wanted=wanted, tool=tool, size=size)
         if shown is not None and shown.tokens <= tokens:
+            if full and shown.tokens < _FULL * tokens:
+                more = trimmed(text, room + tokens - shown.tokens, wanted=wanted, tool=tool, size=size)
+                shown = more if more is not None and more.tokens <= tokens else shown
             return shown.text
     return _few_lines(text, size, tokens, wanted, tool)
 
@@ -237,7 +252,8 @@ def _sentences_of(text: str) -> list[str]:
     return [*first[:-1], first[-1] + middle + last[0], *last[1:]]
 
 
-def _texts(message: BaseMessage) -> list[tuple[int | None, str]]:
+def texts_of(message: BaseMessage) -> list[tuple[int | None, str]]:
+    """The texts in the message's content, by their index among its blocks; `None` for content that is one text."""
     content: Any = message.content
     if isinstance(content, str):
         return [(None, content)]
@@ -255,7 +271,17 @@ def _may_change(message: BaseMessage) -> bool:
     return not is_system(message) and not (isinstance(message, AIMessage) and has_thoughts(message))
 
 
-def _joined(found: Sequence[str], kept: Sequence[int]) -> str:
+def _head(sentence: str, size: int, tokens: int) -> str:
+    """How a sentence begins, in about so many tokens."""
+    end = len(sentence) * tokens // max(1, size)
+    if end <= 0:
+        return ""
+    space = sentence.rfind(" ", end // 2, end)
+    return sentence[: space + 1 if space > 0 else end]
+
+
+def _joined(found: Sequence[str], kept: Sequence[int], whole: str) -> str:
+    """The sentences, with a mark where others were; the last mark says where all of them are."""
     shown: list[str] = []
     last = -1
     for at in kept:
@@ -265,8 +291,8 @@ def _joined(found: Sequence[str], kept: Sequence[int]) -> str:
             shown.append(_GAP)
         shown.append(found[at])
         last = at
-    if last != len(found) - 1:
+    if whole or last != len(found) - 1:
         if not shown[-1][-1:].isspace():
             shown.append(" ")
-        shown.append(_GAP.strip())
+        shown.append(f"[...{whole}]")
     return "".join(shown)

@@ -8,7 +8,11 @@ from typing import Any, Final
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
+from langchain_tokopt.context.memory.render import made_here
+
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoning_content"})
+NEWEST: Final = "newest user message"
+FIRST_THOUGHT: Final = "first thought of the answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ def units_of(messages: Sequence[BaseMessage]) -> list[Unit]:
     newest one, what holds them: providers refuse an answer that has lost its first thought.
     """
     starts = [at for at, message in enumerate(messages) if not isinstance(message, ToolMessage)]
-    users = [at for at in starts if isinstance(messages[at], HumanMessage)]
+    users = [at for at in starts if is_users(messages[at])]
     first, newest = (users[0], users[-1]) if users else (-1, -1)
     answer = next((at for at in starts if at > newest and isinstance(messages[at], AIMessage)), -1)
     found = []
@@ -45,13 +49,18 @@ def units_of(messages: Sequence[BaseMessage]) -> list[Unit]:
         if is_system(messages[start]):
             why = "system message"
         elif start == newest:
-            why = "newest user message"
+            why = NEWEST
         elif start == first:
             why = "first task"
         elif start == answer and has_thoughts(messages[start]):
-            why = "first thought of the answer"
+            why = FIRST_THOUGHT
         found.append(Unit(start, end, why))
     return found
+
+
+def is_users(message: BaseMessage) -> bool:
+    """Whether the user wrote the message."""
+    return isinstance(message, HumanMessage) and not made_here(message)
 
 
 def is_system(message: BaseMessage) -> bool:

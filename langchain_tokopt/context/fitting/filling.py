@@ -1,0 +1,299 @@
+"""A history on its way into so many tokens: what is shown of each unit, and notes for what is not shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from langchain_core.messages import BaseMessage
+
+from langchain_tokopt.context.fitting.forms import LINE, Forms
+from langchain_tokopt.context.fitting.notes import NAMES, Gap, Note, least_note, names_in, note
+from langchain_tokopt.context.fitting.units import FIRST_THOUGHT, NEWEST, Unit, units_of
+from langchain_tokopt.errors import ContextTooLargeError
+from langchain_tokopt.tokens import PER_MESSAGE
+
+# The newest messages may take so much of what the pinned ones leave.
+RECENT_SHARE: Final = 0.5
+# Of the tokens of an older message so much is shown in its short form: of the newest third, the middle, the oldest.
+RATIOS: Final = (0.5, 0.3, 0.15)
+# Up to which share of the room lines are given out, then short forms; whole messages get the rest.
+SHARES: Final = (0.4, 0.8)
+# What is shown of one text in its short form takes at most so much of the room.
+LARGEST_SHARE: Final = 0.25
+# How much a message's length counts against it: 1 would be its worth per token, which keeps little but one-liners.
+COST_WEIGHT: Final = 0.25
+# A text that was cut to so many tokens may have some more.
+_PARTS: Final = (1.0, 0.9, 0.75, 0.5)
+_NAMED_PARTS: Final = 3
+# Of the room so much is kept for notes: where they lead back to what is left out, and where they only say that it is.
+NOTES_SHARE: Final = 0.08
+BARE_NOTES_SHARE: Final = 0.02
+# When less than this is left, the room is used.
+LEFT_SHARE: Final = 0.04
+LEFT: Final = 24  # tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is shown of a unit, and its tokens."""
+
+    messages: tuple[BaseMessage, ...]
+    tokens: int
+
+
+class Filling:
+    """One history on its way into so many tokens."""
+
+    def __init__(
+        self,
+        messages: list[BaseMessage],
+        sizes: list[int],
+        scores: list[float],
+        query: str,
+        limit: int,
+        tool: str | None,
+        count: Callable[[BaseMessage], int],
+    ) -> None:
+        self._messages = messages
+        self._sizes = sizes
+        self._limit = limit
+        self._count = count
+        self._units = units_of(messages)
+        # A call matters for what it got.
+        self._scores = [max(scores[unit.start + (unit.end - unit.start > 1) : unit.end]) for unit in self._units]
+        self._texts = Forms(messages, query, tool)
+        self._tool = tool
+        self._shown: dict[int, Form] = {}
+        self._forms: dict[tuple[int, float], Form] = {}
+        self._used = 0
+        self._bound = limit
+        self._most = limit
+
+    def view(self, keep_last: int) -> tuple[list[BaseMessage], list[Note]]:
+        """The messages that are shown, and the notes among them."""
+        self._pin()
+        self._keep_recent(keep_last)
+        order = self._fill()
+        self._grow(order, self._bound)
+        self._bound = self._limit
+        notes = self._notes()
+        self._grow([at for at in order if at in self._shown], self._limit)
+        view: list[BaseMessage] = []
+        for at in range(len(self._units)):
+            view += [notes[at].message] if at in notes else []
+            view += self._shown[at].messages if at in self._shown else ()
+        return view, list(notes.values())
+
+    # --- what stays --------------------------------------------------------------------------------------------------
+
+    def _pin(self) -> None:
+        """Shows what has to stay: pinned units, and the last one, with its results in a line each if need be."""
+        must = [at for at, unit in enumerate(self._units) if unit.pinned or at == len(self._units) - 1]
+        least = {at: self._least(at) for at in must}
+        needed = sum(form.tokens for form in least.values())
+        if needed > self._limit:
+            raise self._too_large(needed, least)
+        for at, form in least.items():
+            self._show(at, form)
+        if len(must) < len(self._units):
+            self._bound -= self._room_for_notes()
+        # Results of the last unit are what the model works with now: they come before anything that may go.
+        share = RECENT_SHARE if len(must) < len(self._units) else 1.0
+        for at in reversed(must):
+            if not self._upgrade(at, self._whole(at), self._bound):
+                self._fill_unit(at, self._used + int(share * (self._bound - self._used)))
+
+    def _keep_recent(self, keep_last: int) -> None:
+        """Shows what follows the newest message of the user as it is, or else the newest units, as far as they fit."""
+        last = len(self._units)
+        newest = next((at for at in reversed(range(last)) if self._units[at].pinned == NEWEST), last)
+        tail = [at for at in range(newest, last) if at not in self._shown]
+        if self._used + sum(self._whole(at).tokens for at in tail) <= self._bound:
+            for at in tail:
+                self._show(at, self._whole(at))
+        bound = self._used + round(RECENT_SHARE * (self._bound - self._used))
+        for at in reversed(range(last)):
+            if len(self._messages) - self._units[at].start > keep_last:
+                break
+            if at not in self._shown and not self._upgrade(at, self._whole(at), bound):
+                break
+
+    def _too_large(self, needed: int, least: dict[int, Form]) -> ContextTooLargeError:
+        parts = [(self._name(self._units[at]), form.tokens) for at, form in least.items()]
+        parts.sort(key=lambda part: -part[1])
+        return ContextTooLargeError(needed=needed, limit=self._limit, parts=tuple(parts[:_NAMED_PARTS]))
+
+    def _name(self, unit: Unit) -> str:
+        what = unit.pinned or ("last call with its results" if unit.end - unit.start > 1 else "last message")
+        return f"{what} (message {unit.start + 1})"
+
+    # --- what may go -------------------------------------------------------------------------------------------------
+
+    def _fill(self) -> list[int]:
+        """Gives out the room: lines first, then short forms, then whole messages, to the most important ones first.
+
+        Returns:
+            The units that may have more, the first ones first.
+        """
+        older = [at for at in range(len(self._units)) if at not in self._shown]
+        worth = {at: self._scores[at] / max(1, self._line(at).tokens) ** COST_WEIGHT for at in older}
+        order = sorted(older, key=lambda at: (-worth[at], -at))
+        ratios = {at: RATIOS[min(2, 3 * back // max(1, len(older)))] for back, at in enumerate(reversed(older))}
+        room = self._bound - self._used
+        self._most = int(LARGEST_SHARE * room)
+        bounds = [self._used + round(share * room) for share in SHARES]
+        for at in order:
+            if self._used + PER_MESSAGE <= bounds[0]:
+                self._upgrade(at, self._line(at), bounds[0])
+        for at in order:
+            if self._used + PER_MESSAGE <= bounds[1]:
+                self._upgrade(at, self._short(at, ratios[at]), bounds[1])
+        for at in order:
+            if self._used + PER_MESSAGE <= self._bound and not self._upgrade(at, self._whole(at), self._bound):
+                for form in (self._short(at, ratios[at]), self._line(at)) if at not in self._shown else ():
+                    if self._upgrade(at, form, self._bound):
+                        break
+        # What is worked with now comes first.
+        recent = [at for at in reversed(range(len(self._units))) if at in self._shown and at not in worth]
+        return [*recent, *order]
+
+    def _grow(self, order: Iterable[int], bound: int) -> None:
+        """Spends what is left of the room on more of the first units."""
+        for at in order:
+            if bound - self._used < max(LEFT, LEFT_SHARE * self._limit):
+                return
+            if not self._upgrade(at, self._whole(at), bound):
+                self._fill_unit(at, bound)
+
+    def _fill_unit(self, at: int, bound: int) -> None:
+        """Shows as much as possible of a unit whose whole does not fit."""
+        whole = self._whole(at).tokens
+        before = self._tokens(at)
+        room = bound - self._used + before
+        for part in _PARTS:
+            if self._upgrade(at, self._shortened(at, part * room / whole, self._limit, full=True), bound):
+                return
+
+    def _upgrade(self, at: int, form: Form, bound: int) -> bool:
+        """Shows the form if that keeps within the bound; whether a form of at least its tokens is shown now."""
+        before = self._tokens(at)
+        if form.tokens <= before:
+            return True
+        if self._used - before + form.tokens > bound:
+            return False
+        self._show(at, form)
+        return True
+
+    def _show(self, at: int, form: Form) -> None:
+        self._used += form.tokens - self._tokens(at)
+        self._shown[at] = form
+
+    def _tokens(self, at: int) -> int:
+        return self._shown[at].tokens if at in self._shown else 0
+
+    # --- what is left out --------------------------------------------------------------------------------------------
+
+    def _room_for_notes(self) -> int:
+        room = self._limit - self._used
+        if self._tool is None:
+            return int(BARE_NOTES_SHARE * room)
+        return min(room, max(least_note(self._tool), int(NOTES_SHARE * room)))
+
+    def _notes(self) -> dict[int, Note]:
+        """Notes for the units that are not shown, by the unit before which they stand, as many as there is room for."""
+        least = least_note(self._tool)
+        for run in reversed(self._runs()):
+            tokens = sum(self._whole(at).tokens for at in run)
+            if tokens <= least and self._used + tokens + least <= self._limit:
+                for at in run:
+                    self._show(at, self._whole(at))
+        runs, left = self._runs(), self._limit - self._used
+        if not runs or left < least:
+            return {}
+        seen = names_in(message for form in self._shown.values() for message in form.messages)
+        places = self._places(runs, max(1, left // (least + NAMES)))
+        found: dict[int, Note] = {}
+        for done, (place, units) in enumerate(places.items()):
+            indices = [index for at in units for index in self._units[at].indices]
+            gap = Gap(tuple(self._messages[index] for index in indices), indices[-1] + 1 - self._units[place].start)
+            made = note(gap, self._tool, seen, left // (len(places) - done), self._count)
+            # Without the tool it only says that there was more, and has to be shorter than that.
+            worth = self._tool is not None or made is None or made.tokens < sum(self._whole(at).tokens for at in units)
+            if made is not None and worth:
+                found[place] = made
+                left -= made.tokens
+                self._used += made.tokens
+        return found
+
+    def _runs(self) -> list[list[int]]:
+        """The units that are not shown, neighbours together."""
+        runs: list[list[int]] = []
+        for at in range(len(self._units)):
+            if at in self._shown:
+                continue
+            if at - 1 not in self._shown and runs:
+                runs[-1].append(at)
+            else:
+                runs.append([at])
+        return runs
+
+    def _places(self, runs: list[list[int]], most: int) -> dict[int, list[int]]:
+        """Which units share a note, by the unit before which it stands; at most so many notes.
+
+        Those with the fewest tokens between them share one. No text of the user's may come between an answer's first
+        thought and the rest of it, which would be an answer without one: notes of it stand before all of it.
+        """
+        thought = next((at for at, unit in enumerate(self._units) if unit.pinned == FIRST_THOUGHT), len(self._units))
+        apart = [sum(self._tokens(at) for at in range(one[-1], other[0])) for one, other in pairwise(runs)]
+        widest = set(sorted(range(len(apart)), key=lambda at: (-apart[at], at))[: most - 1])
+        places: dict[int, list[int]] = {}
+        place = -1
+        for number, run in enumerate(runs):
+            if number == 0 or number - 1 in widest:
+                place = min(run[0], thought)
+            places.setdefault(place, []).extend(run)
+        return places
+
+    # --- forms -------------------------------------------------------------------------------------------------------
+
+    def _whole(self, at: int) -> Form:
+        unit = self._units[at]
+        return Form(tuple(self._messages[unit.start : unit.end]), sum(self._sizes[unit.start : unit.end]))
+
+    def _least(self, at: int) -> Form:
+        """The fewest tokens that a pinned unit can have: its results in a line, its own text as it is."""
+        return self._form(at, lambda index: self._texts.line(index) if index > self._units[at].start else None)
+
+    def _line(self, at: int) -> Form:
+        if (at, 0.0) not in self._forms:
+            self._forms[at, 0.0] = self._form(at, self._texts.line)
+        return self._forms[at, 0.0]
+
+    def _short(self, at: int, ratio: float) -> Form:
+        if (at, ratio) not in self._forms:
+            self._forms[at, ratio] = self._shortened(at, ratio, self._most)
+        return self._forms[at, ratio]
+
+    def _shortened(self, at: int, ratio: float, most: int, *, full: bool = False) -> Form:
+        pinned = self._units[at].pinned is not None
+
+        def short(index: int) -> BaseMessage | None:
+            if pinned and index == self._units[at].start:
+                return None
+            return self._texts.shorter(index, max(LINE, min(int(ratio * self._sizes[index]), most)), full=full)
+
+        return self._form(at, short)
+
+    def _form(self, at: int, make: Callable[[int], BaseMessage | None]) -> Form:
+        shown, tokens = [], 0
+        for index in self._units[at].indices:
+            made = make(index)
+            size = self._sizes[index] if made is None else self._count(made)
+            if made is None or size >= self._sizes[index]:
+                made, size = self._messages[index], self._sizes[index]
+            shown.append(made)
+            tokens += size
+        return Form(tuple(shown), tokens)

@@ -1,0 +1,115 @@
+"""What stands where messages were left out: how many they were, names that came in them, and how to get them back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+
+from langchain_tokopt.context.handles import handle
+from langchain_tokopt.context.memory.render import MARK, arguments, lines_of, rendered
+from langchain_tokopt.context.message_text import message_text
+from langchain_tokopt.context.trimming import identifiers
+
+# A note without names has about so many tokens: with the tool that gives back what was left out, and without one.
+_WITH_TOOL: Final = 36
+_WITHOUT_TOOL: Final = 14
+# So many tokens of names, at most.
+NAMES: Final = 32
+_CHARACTERS: Final = 3  # a token, of names
+# Names are read from the beginning and the end of a long text.
+_HEAD, _TAIL = 6_000, 2_000
+# The model acts on what it names in a call.
+_CALL_WEIGHT: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages that are left out, and how many messages there were from the first of them to the last."""
+
+    messages: tuple[BaseMessage, ...]
+    span: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is shown for a gap.
+
+    Attributes:
+        message: It; `additional_kwargs` say that it is no user's message.
+        tokens: What it takes.
+        original: What was left out, as text.
+        handle: The text's handle.
+    """
+
+    message: BaseMessage
+    tokens: int
+    original: str
+    handle: str
+
+
+def note(
+    gap: Gap, tool: str | None, shown: Collection[str], room: int, count: Callable[[BaseMessage], int]
+) -> Note | None:
+    """A note for a gap in at most `room` tokens; `None` where there is no room, or nothing was said in the gap.
+
+    Args:
+        gap: What is left out.
+        tool: The tool that gives it back; `None` where the model has none.
+        shown: Names that the model sees anyway.
+        room: In tokens.
+        count: Counts the tokens of a message.
+    """
+    original = rendered(lines_of(gap.messages))
+    if not original.strip():
+        return None
+    name = handle(original)
+    named = _most_telling(gap.messages, shown)
+    while True:
+        message = _message(gap, named, f'; {tool}("{name}") has them' if tool else "")
+        tokens = count(message)
+        if tokens <= room:
+            return Note(message, tokens, original, name)
+        if not named:
+            return None
+        named = named[: len(named) // 2]
+
+
+def least_note(tool: str | None) -> int:
+    """About how many tokens a note without names has."""
+    return _WITHOUT_TOOL if tool is None else _WITH_TOOL
+
+
+def names_in(messages: Iterable[BaseMessage]) -> set[str]:
+    """The identifiers that messages show."""
+    return {name for message in messages for name in identifiers(message_text(message))}
+
+
+def _message(gap: Gap, named: Sequence[str], more: str) -> BaseMessage:
+    left_out = len(gap.messages)
+    number = f"{left_out} earlier" if gap.span == left_out else f"{left_out} of the next {gap.span}"
+    plural = "s" if gap.span > 1 else ""
+    names = f": {' '.join(named)}" if named else ""
+    return HumanMessage(f"[{number} message{plural} left out{names}{more}]", additional_kwargs={MARK: "left out"})
+
+
+def _most_telling(messages: Sequence[BaseMessage], shown: Collection[str]) -> list[str]:
+    """The names that come in most of the messages, those in calls first of all, and are not shown."""
+    found: Counter[str] = Counter()
+    for message in messages:
+        text = str(message.text)
+        part = text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]}\n{text[-_TAIL:]}"
+        found.update(dict.fromkeys(identifiers(part), 1))
+        if isinstance(message, AIMessage):
+            for call in message.tool_calls:
+                found.update(dict.fromkeys(identifiers(arguments(call["args"])[:_HEAD]), _CALL_WEIGHT))
+    left = NAMES * _CHARACTERS
+    named: list[str] = []
+    for name, _ in found.most_common():
+        if name not in shown and len(name) < left:
+            named.append(name)
+            left -= len(name) + 1
+    return named
