@@ -17,6 +17,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from langchain_tokopt.context.lossless.size import text_size
 from langchain_tokopt.context.memory import Block, ChatMemory, Digest
+from langchain_tokopt.context.memory.render import is_users
 from langchain_tokopt.context.policy import Policy
 
 MESSAGE_TOKENS: Final = 4
@@ -110,7 +111,7 @@ def _turns(
     short = [text_size(digest.text) + MESSAGE_TOKENS for digest in digests]
     turns: list[_Turn] = []
     folded = asking = 0
-    for start in (at for at, message in enumerate(messages) if isinstance(message, HumanMessage)):
+    for start in (at for at, message in enumerate(messages) if is_users(message)):
         left, size = policy.expected.calls_left(answers[start]), before[start]
         asking += _QUESTION.search(str(messages[start].text)) is not None
         over = (before[start + 1] - before[block.end] for block in blocks if block.end <= start)

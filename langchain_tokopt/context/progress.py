@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_tokopt.context.item import MESSAGE_TOKENS, Form, Item, Step, Steps
 from langchain_tokopt.context.lossless.ingest import Ingest, ToolResult
 from langchain_tokopt.context.lossless.repeats import ShownLines
 from langchain_tokopt.context.lossless.size import text_size
+from langchain_tokopt.context.memory.render import is_users
 from langchain_tokopt.context.message_text import message_text
 from langchain_tokopt.context.policy import Policy, Sizes
 from langchain_tokopt.context.retrieval import is_retrieved
@@ -124,7 +125,7 @@ class Progress:
             return
         text = message_text(message)
         self.tokens.append(text_size(text) + MESSAGE_TOKENS)
-        if isinstance(message, HumanMessage):
+        if is_users(message):
             self.task = text
         elif isinstance(message, AIMessage):
             self.call_text = text

@@ -7,11 +7,21 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, ToolMessage
 
-from langchain_tokopt.context.fitting.forms import LINE, Forms
-from langchain_tokopt.context.fitting.notes import NAMES, Gap, Note, least_note, names_in, note
+from langchain_tokopt.context.fitting.forms import LINE, Forms, texts_of
+from langchain_tokopt.context.fitting.notes import (
+    NAMES,
+    Gap,
+    Note,
+    least_note,
+    names_in,
+    neighbours,
+    note,
+    places_of,
+)
 from langchain_tokopt.context.fitting.units import FIRST_THOUGHT, NEWEST, Unit, units_of
+from langchain_tokopt.context.handles import handle
 from langchain_tokopt.errors import ContextTooLargeError
 from langchain_tokopt.tokens import PER_MESSAGE
 
@@ -66,6 +76,7 @@ class Filling:
         self._scores = [max(scores[unit.start + (unit.end - unit.start > 1) : unit.end]) for unit in self._units]
         self._texts = Forms(messages, query, tool)
         self._tool = tool
+        self._least_note = least_note(tool, count)
         self._shown: dict[int, Form] = {}
         self._forms: dict[tuple[int, float], Form] = {}
         self._used = 0
@@ -196,66 +207,53 @@ class Filling:
 
     # --- what is left out --------------------------------------------------------------------------------------------
 
+    def originals(self) -> dict[str, str]:
+        """What texts of results were before they were cut, by the handles that they have now: they may be cut again."""
+        found: dict[str, str] = {}
+        for at, form in self._shown.items():
+            for index, new in zip(self._units[at].indices, form.messages, strict=True):
+                old = self._messages[index]
+                if new is not old and isinstance(new, ToolMessage):
+                    texts = zip(texts_of(old), texts_of(new), strict=True)
+                    found.update((handle(now), text) for (_, text), (_, now) in texts if now != text)
+        return found
+
     def _room_for_notes(self) -> int:
         room = self._limit - self._used
         if self._tool is None:
             return int(BARE_NOTES_SHARE * room)
-        return min(room, max(least_note(self._tool), int(NOTES_SHARE * room)))
+        return min(room, max(self._least_note, int(NOTES_SHARE * room)))
 
     def _notes(self) -> dict[int, Note]:
         """Notes for the units that are not shown, by the unit before which they stand, as many as there is room for."""
-        least = least_note(self._tool)
-        for run in reversed(self._runs()):
-            tokens = sum(self._whole(at).tokens for at in run)
-            if tokens <= least and self._used + tokens + least <= self._limit:
-                for at in run:
-                    self._show(at, self._whole(at))
-        runs, left = self._runs(), self._limit - self._used
-        if not runs or left < least:
+        self._show_short_runs()
+        runs, left = neighbours(self._units, self._shown), self._limit - self._used
+        if not runs or left < self._least_note:
             return {}
+        thought = next((at for at, unit in enumerate(self._units) if unit.pinned == FIRST_THOUGHT), len(self._units))
+        apart = [sum(self._tokens(at) for at in range(one[-1], other[0])) for one, other in pairwise(runs)]
+        places = places_of(runs, apart, max(1, left // (self._least_note + NAMES)), thought)
         seen = names_in(message for form in self._shown.values() for message in form.messages)
-        places = self._places(runs, max(1, left // (least + NAMES)))
         found: dict[int, Note] = {}
         for done, (place, units) in enumerate(places.items()):
             indices = [index for at in units for index in self._units[at].indices]
             gap = Gap(tuple(self._messages[index] for index in indices), indices[-1] + 1 - self._units[place].start)
             made = note(gap, self._tool, seen, left // (len(places) - done), self._count)
             # Without the tool it only says that there was more, and has to be shorter than that.
-            worth = self._tool is not None or made is None or made.tokens < sum(self._whole(at).tokens for at in units)
-            if made is not None and worth:
-                found[place] = made
-                left -= made.tokens
-                self._used += made.tokens
+            if made is None or (self._tool is None and made.tokens >= sum(self._sizes[index] for index in indices)):
+                continue
+            found[place] = made
+            left -= made.tokens
+            self._used += made.tokens
         return found
 
-    def _runs(self) -> list[list[int]]:
-        """The units that are not shown, neighbours together."""
-        runs: list[list[int]] = []
-        for at in range(len(self._units)):
-            if at in self._shown:
-                continue
-            if at - 1 not in self._shown and runs:
-                runs[-1].append(at)
-            else:
-                runs.append([at])
-        return runs
-
-    def _places(self, runs: list[list[int]], most: int) -> dict[int, list[int]]:
-        """Which units share a note, by the unit before which it stands; at most so many notes.
-
-        Those with the fewest tokens between them share one. No text of the user's may come between an answer's first
-        thought and the rest of it, which would be an answer without one: notes of it stand before all of it.
-        """
-        thought = next((at for at, unit in enumerate(self._units) if unit.pinned == FIRST_THOUGHT), len(self._units))
-        apart = [sum(self._tokens(at) for at in range(one[-1], other[0])) for one, other in pairwise(runs)]
-        widest = set(sorted(range(len(apart)), key=lambda at: (-apart[at], at))[: most - 1])
-        places: dict[int, list[int]] = {}
-        place = -1
-        for number, run in enumerate(runs):
-            if number == 0 or number - 1 in widest:
-                place = min(run[0], thought)
-            places.setdefault(place, []).extend(run)
-        return places
+    def _show_short_runs(self) -> None:
+        """Shows what is shorter than a note of it."""
+        for run in reversed(neighbours(self._units, self._shown)):
+            tokens = sum(self._whole(at).tokens for at in run)
+            if tokens <= self._least_note and self._used + tokens + self._least_note <= self._limit:
+                for at in run:
+                    self._show(at, self._whole(at))
 
     # --- forms -------------------------------------------------------------------------------------------------------
 

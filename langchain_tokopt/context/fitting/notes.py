@@ -14,9 +14,6 @@ from langchain_tokopt.context.memory.render import MARK, arguments, lines_of, re
 from langchain_tokopt.context.message_text import message_text
 from langchain_tokopt.context.trimming import identifiers
 
-# A note without names has about so many tokens: with the tool that gives back what was left out, and without one.
-_WITH_TOOL: Final = 36
-_WITHOUT_TOOL: Final = 14
 # So many tokens of names, at most.
 NAMES: Final = 32
 _CHARACTERS: Final = 3  # a token, of names
@@ -24,6 +21,8 @@ _CHARACTERS: Final = 3  # a token, of names
 _HEAD, _TAIL = 6_000, 2_000
 # The model acts on what it names in a call.
 _CALL_WEIGHT: Final = 3
+# More messages than a note is of: numbers with fewer digits take no more tokens.
+_MANY: Final = 99_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ def note(
     name = handle(original)
     named = _most_telling(gap.messages, shown)
     while True:
-        message = _message(gap, named, f'; {tool}("{name}") has them' if tool else "")
+        message = _message(len(gap.messages), gap.span, named, _behind(tool, name))
         tokens = count(message)
         if tokens <= room:
             return Note(message, tokens, original, name)
@@ -78,9 +77,42 @@ def note(
         named = named[: len(named) // 2]
 
 
-def least_note(tool: str | None) -> int:
-    """About how many tokens a note without names has."""
-    return _WITHOUT_TOOL if tool is None else _WITH_TOOL
+def least_note(tool: str | None, count: Callable[[BaseMessage], int]) -> int:
+    """The tokens of a note without names."""
+    return count(_message(_MANY, _MANY + 1, (), _behind(tool, "0" * 8)))
+
+
+def neighbours(units: Collection[object], shown: Collection[int]) -> list[list[int]]:
+    """The units that are not shown, by their numbers; neighbours together."""
+    runs: list[list[int]] = []
+    for at in range(len(units)):
+        if at in shown:
+            continue
+        if runs and runs[-1][-1] == at - 1:
+            runs[-1].append(at)
+        else:
+            runs.append([at])
+    return runs
+
+
+def places_of(runs: Sequence[Sequence[int]], apart: Sequence[int], most: int, thought: int) -> dict[int, list[int]]:
+    """Which units share a note, by the unit before which it stands.
+
+    Args:
+        runs: The units that are left out, neighbours together.
+        apart: The tokens that are shown between a run and the next one: those with the fewest share a note.
+        most: How many notes there may be, at least 1.
+        thought: The unit with the first thought of the newest answer. No text of the user's may come between it and
+            the rest of the answer, which would be one without a thought: notes of that stand before all of it.
+    """
+    widest = set(sorted(range(len(apart)), key=lambda at: (-apart[at], at))[: most - 1])
+    places: dict[int, list[int]] = {}
+    place = -1
+    for number, run in enumerate(runs):
+        if number == 0 or number - 1 in widest:
+            place = min(run[0], thought)
+        places.setdefault(place, []).extend(run)
+    return places
 
 
 def names_in(messages: Iterable[BaseMessage]) -> set[str]:
@@ -88,10 +120,13 @@ def names_in(messages: Iterable[BaseMessage]) -> set[str]:
     return {name for message in messages for name in identifiers(message_text(message))}
 
 
-def _message(gap: Gap, named: Sequence[str], more: str) -> BaseMessage:
-    left_out = len(gap.messages)
-    number = f"{left_out} earlier" if gap.span == left_out else f"{left_out} of the next {gap.span}"
-    plural = "s" if gap.span > 1 else ""
+def _behind(tool: str | None, name: str) -> str:
+    return f'; {tool}("{name}") has all of it' if tool else ""
+
+
+def _message(left_out: int, span: int, named: Sequence[str], more: str) -> BaseMessage:
+    number = f"{left_out} of the next {span}" if left_out < span else f"{left_out} earlier"
+    plural = "s" if span > 1 else ""
     names = f": {' '.join(named)}" if named else ""
     return HumanMessage(f"[{number} message{plural} left out{names}{more}]", additional_kwargs={MARK: "left out"})
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
 
-from langchain_tokopt.context.memory.render import made_here
+from langchain_tokopt.context.memory.render import is_users
 
 _THOUGHTS: Final = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoning_content"})
 NEWEST: Final = "newest user message"
@@ -56,11 +56,6 @@ def units_of(messages: Sequence[BaseMessage]) -> list[Unit]:
             why = FIRST_THOUGHT
         found.append(Unit(start, end, why))
     return found
-
-
-def is_users(message: BaseMessage) -> bool:
-    """Whether the user wrote the message."""
-    return isinstance(message, HumanMessage) and not made_here(message)
 
 
 def is_system(message: BaseMessage) -> bool:

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from langchain_core.messages import BaseMessage, ToolMessage
+from langchain_core.messages import BaseMessage
 
 from langchain_tokopt.context.fitting.filling import Filling
-from langchain_tokopt.context.fitting.forms import texts_of
-from langchain_tokopt.context.fitting.units import is_users
-from langchain_tokopt.context.handles import handle
 from langchain_tokopt.context.importance import MessageImportance
 from langchain_tokopt.context.importance.reading import text_of
+from langchain_tokopt.context.memory.render import is_users
 from langchain_tokopt.context.validate import problem
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.tokens import TokenCounter
@@ -109,21 +107,7 @@ def fitted(
         return Fitted(given)
     if tool is None:
         return Fitted(view)
-    return Fitted(view, {**_cut_results(given, view), **{note.handle: note.original for note in notes}})
-
-
-def _cut_results(given: Sequence[BaseMessage], view: Sequence[BaseMessage]) -> dict[str, str]:
-    """What texts of results were before they were cut, by the handles that they have now: they may be cut once more."""
-    whole, found = {id(message) for message in given}, {}
-    rest = iter(given)
-    for new in view:
-        if not isinstance(new, ToolMessage):
-            continue
-        old = next(one for one in rest if isinstance(one, ToolMessage) and one.tool_call_id == new.tool_call_id)
-        if id(new) not in whole:
-            before = dict(texts_of(old))
-            found.update((handle(text), before[index]) for index, text in texts_of(new) if text != before[index])
-    return found
+    return Fitted(view, {**filling.originals(), **{note.handle: note.original for note in notes}})
 
 
 def _check(argument: str, value: object, least: int) -> None:

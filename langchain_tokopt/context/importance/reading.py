@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolM
 
 from langchain_tokopt.context.importance import wording
 from langchain_tokopt.context.importance.facts import facts
+from langchain_tokopt.context.memory.render import made_here
 from langchain_tokopt.lexical import terms
 from langchain_tokopt.weighted_memo import WeightedMemo
 
@@ -92,7 +93,7 @@ def kind_of(message: BaseMessage) -> Kind:
         return "result"
     if isinstance(message, SystemMessage) or message.type in ("system", "developer"):
         return "system"
-    return "ai" if isinstance(message, AIMessage) else "human"
+    return "ai" if isinstance(message, AIMessage) or made_here(message) else "human"
 
 
 def text_of(message: BaseMessage) -> str:

@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 
-# What our own messages carry in `additional_kwargs`, which no provider is sent: "digest", "summary" or "recall".
+# What our own messages carry in `additional_kwargs`, which no provider is sent: "digest", "summary", "recall" or
+# "left out".
 MARK: Final = "tokopt_memory"
 
 ROLES: Final = frozenset({"User", "Assistant", "System"})
@@ -148,5 +149,10 @@ def arguments(args: Mapping[str, Any]) -> str:
 
 
 def made_here(message: BaseMessage) -> bool:
-    """Whether the message is one of ours: a digest, a summary or a recall."""
+    """Whether the message is one of ours: a digest, a summary, a recall, or a note of what is left out."""
     return MARK in message.additional_kwargs
+
+
+def is_users(message: BaseMessage) -> bool:
+    """Whether the user wrote the message."""
+    return isinstance(message, HumanMessage) and not made_here(message)
