@@ -19,19 +19,22 @@ if TYPE_CHECKING:
 _BYTES: Final = {"sqlite": "BLOB", "postgresql": "BYTEA"}
 _DAY_SECONDS: Final = 86_400
 _KEPT_DAYS: Final = 90
-_NAMES: Final = "thread, agent, began, expected, trims, calls, trimmable"
+_NAMES: Final = "thread, agent, began, expected, trims, asks, calls, trimmable, parts, asked"
+_GROWING: Final = ("calls", "trimmable", "parts", "asked")
 
 # What was expected first stays: what the thread is shown depends on it.
 _INSERT: Final = (
     f"INSERT INTO tokopt_context_threads ({_NAMES}, seen) "  # noqa: S608 - names of ours
-    "VALUES (:thread, :agent, :began, :expected, :trims, :calls, :trimmable, :today) ON CONFLICT (thread)"
+    "VALUES (:thread, :agent, :began, :expected, :trims, :asks, :calls, :trimmable, :parts, :asked, :today) "
+    "ON CONFLICT (thread)"
 )
 _BEGIN: Final = f"{_INSERT} DO NOTHING"
-_KEEP: Final = f"""{_INSERT} DO UPDATE SET seen = excluded.seen,
-    calls = CASE WHEN excluded.calls > tokopt_context_threads.calls
-        THEN excluded.calls ELSE tokopt_context_threads.calls END,
-    trimmable = CASE WHEN excluded.trimmable > tokopt_context_threads.trimmable
-        THEN excluded.trimmable ELSE tokopt_context_threads.trimmable END"""
+_LARGER: Final = ", ".join(
+    f"{name} = CASE WHEN excluded.{name} > tokopt_context_threads.{name} "
+    f"THEN excluded.{name} ELSE tokopt_context_threads.{name} END"
+    for name in _GROWING
+)
+_KEEP: Final = f"{_INSERT} DO UPDATE SET seen = excluded.seen, {_LARGER}"
 _GET: Final = f"SELECT {_NAMES} FROM tokopt_context_threads WHERE thread = ?"  # noqa: S608 - names of ours
 _NEWEST: Final = (
     f"SELECT {_NAMES} FROM tokopt_context_threads WHERE agent = ? "  # noqa: S608 - likewise
@@ -50,6 +53,8 @@ class ThreadRecord:
         began: When it began: Unix time in seconds.
         calls: How many model calls it has made.
         trimmable: The tokens that its new results lose by being shown in part.
+        parts: How many results were shown in part.
+        asked: How often the model asked for one of them.
     """
 
     agent: bytes
@@ -57,6 +62,15 @@ class ThreadRecord:
     began: float = 0.0
     calls: int = 0
     trimmable: int = 0
+    parts: int = 0
+    asked: int = 0
+
+    def grow(self, other: ThreadRecord) -> bool:
+        """Take over what is further there. Whether anything was."""
+        before = (self.calls, self.trimmable, self.parts, self.asked)
+        for name in _GROWING:
+            setattr(self, name, max(getattr(self, name), getattr(other, name)))
+        return before != (self.calls, self.trimmable, self.parts, self.asked)
 
 
 def _create_tables(connection: Connection) -> None:
@@ -67,8 +81,8 @@ def _create_tables(connection: Connection) -> None:
     for statement in (
         f"""CREATE TABLE tokopt_context_threads (
             thread {data} PRIMARY KEY, agent {data} NOT NULL, began DOUBLE PRECISION NOT NULL,
-            expected TEXT NOT NULL, trims INTEGER NOT NULL, calls BIGINT NOT NULL, trimmable BIGINT NOT NULL,
-            seen BIGINT NOT NULL)""",
+            expected TEXT NOT NULL, trims INTEGER NOT NULL, asks INTEGER NOT NULL, calls BIGINT NOT NULL,
+            trimmable BIGINT NOT NULL, parts BIGINT NOT NULL, asked BIGINT NOT NULL, seen BIGINT NOT NULL)""",
         "CREATE INDEX tokopt_context_threads_agent ON tokopt_context_threads (agent, began)",
         "CREATE INDEX tokopt_context_threads_seen ON tokopt_context_threads (seen)",
     ):
@@ -130,8 +144,11 @@ class HabitRows:
             "began": record.began,
             "expected": json.dumps(list(record.expected.calls)),
             "trims": int(record.expected.trims),
+            "asks": int(record.expected.asks),
             "calls": record.calls,
             "trimmable": record.trimmable,
+            "parts": record.parts,
+            "asked": record.asked,
             "today": self._today,
         }
 
@@ -144,9 +161,9 @@ class HabitRows:
 
 def _record(row: Sequence[Any]) -> ThreadRecord | None:
     """The record of a row; `None` where it was not written by this class."""
-    _, agent, began, expected, trims, calls, trimmable = row
+    _, agent, began, expected, trims, asks, *went = row
     try:
         made = tuple(int(count) for count in json.loads(expected))
-        return ThreadRecord(bytes(agent), Expected(made, bool(trims)), float(began), int(calls), int(trimmable))
+        return ThreadRecord(bytes(agent), Expected(made, bool(trims), bool(asks)), float(began), *map(int, went))
     except (TypeError, ValueError):
         return None

@@ -22,6 +22,10 @@ log = logging.getLogger("langchain_tokopt")
 
 # So many of an agent's newest threads are counted.
 THREADS_COUNTED: Final = 50
+# A part that is asked for costs a call more and is sent whole after all: above such a share of all parts none pays. An
+# agent that is shown none has new threads in the end, in which it asked for none, and then it is tried again.
+MOST_ASKED: Final = 0.3
+LEAST_ASKED: Final = 3
 # So many threads are remembered in all; a database keeps the others, too.
 THREADS_REMEMBERED: Final = 20_000
 # How far threads are is written when so many have gone on, or after so long.
@@ -83,15 +87,14 @@ class Habits:
         with self._lock:
             return self._remember(key, record).expected
 
-    def went(self, thread: str, *, calls: int, trimmable: int) -> None:
-        """Take note of how far the thread is by now."""
+    def went(self, thread: str, *, calls: int, trimmable: int, parts: int = 0, asked: int = 0) -> None:
+        """Take note of how far the thread is by now; see `ThreadRecord`."""
         key = _digest(thread)
         with self._lock:
             record = self._threads.get(key)
-            if record is None or (calls <= record.calls and trimmable <= record.trimmable):
+            now = ThreadRecord(b"", Expected(), 0.0, calls, trimmable, parts, asked)
+            if record is None or not record.grow(now):
                 return
-            record.calls = max(record.calls, calls)
-            record.trimmable = max(record.trimmable, trimmable)
             if self._rows is None:
                 return
             self._unwritten.add(key)
@@ -126,7 +129,10 @@ class Habits:
         records = list(self._agents.get(agent, {}).values())
         gain = sum(record.trimmable * (prices.write + prices.read * record.calls / 2) for record in records)
         cost = sum(tool_tokens * (prices.write + prices.read * record.calls) for record in records)
-        return Expected(tuple(sorted(record.calls for record in records if record.calls)), gain > cost)
+        asked, parts = sum(record.asked for record in records), sum(record.parts for record in records)
+        asks = asked >= LEAST_ASKED and asked > MOST_ASKED * parts
+        calls = tuple(sorted(record.calls for record in records if record.calls))
+        return Expected(calls, trims=gain > cost and not asks, asks=asks)
 
     def _remember(self, thread: bytes, record: ThreadRecord) -> ThreadRecord:
         """The record of the thread: this one, unless there is one already."""
@@ -173,8 +179,7 @@ class Habits:
         with self._lock:
             for thread, record in reversed(list(kept.items())):
                 known = self._remember(thread, record)
-                known.calls = max(known.calls, record.calls)
-                known.trimmable = max(known.trimmable, record.trimmable)
+                known.grow(record)
 
     def _begin(self, thread: bytes, record: ThreadRecord) -> ThreadRecord:
         """The record as it is kept: another process may have begun the same thread."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from langchain_tokopt.context.fitting import fitted
 from langchain_tokopt.context.folding import fold
@@ -22,6 +22,7 @@ from langchain_tokopt.context.habits import Habits
 from langchain_tokopt.context.importance import MessageImportance
 from langchain_tokopt.context.lossless.ingest import Ingest, ToolResult
 from langchain_tokopt.context.memory import ChatMemory, Digest, Summarizer, SummaryStore
+from langchain_tokopt.context.memory.render import is_users
 from langchain_tokopt.context.overflow import shortened
 from langchain_tokopt.context.policy import Expected, Policy, Prices, Sizes
 from langchain_tokopt.context.retrieval import is_retrieved, retrieval_schema
@@ -248,11 +249,12 @@ class HistoryCompression:
             tool_tokens: What binding the tool costs on each call.
             head_tokens: What comes before the messages: tools and system message.
         """
+        expected = expected or Expected()
         return Policy(
             lossless=self._lossless,
-            sizes=self.sizes if tool is not None or not self.retrieve else None,
+            sizes=self.sizes if (tool is not None or not self.retrieve) and not expected.asks else None,
             prices=Prices.of(rates),
-            expected=expected or Expected(),
+            expected=expected,
             tool=tool,
             tool_tokens=tool_tokens,
             head_tokens=head_tokens,
@@ -409,4 +411,4 @@ def compress_messages(
 
 
 def _newest_text(messages: Sequence[BaseMessage]) -> str:
-    return next((str(message.text) for message in reversed(messages) if isinstance(message, HumanMessage)), "")
+    return next((str(message.text) for message in reversed(messages) if is_users(message)), "")

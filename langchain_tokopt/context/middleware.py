@@ -152,7 +152,10 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         policy, thread = self._policy(request, rates, tool, head_tokens)
         view = self._view(request, start, policy, head_tokens)
         if view.reading is not None and thread:
-            self.history.habits.went(thread, calls=view.reading.calls, trimmable=view.reading.trimmable)
+            read = view.reading
+            self.history.habits.went(
+                thread, calls=read.calls, trimmable=read.trimmable, parts=len(read.marks), asked=read.asked
+            )
         before = sum(segment.tokens for segment in bare)
         binds = tool is not None and (policy.binds_at_once if view.reading is None else view.reading.bound)
         binds = binds or (tool is not None and (view.fitted or bool(view.blocks)))

@@ -63,10 +63,12 @@ class Expected:
     Attributes:
         calls: How many model calls each made.
         trims: Whether their results were large enough for it to pay that they can be shown in part from the start.
+        asks: Whether the model asked for so many of the parts that it does not pay to show any.
     """
 
     calls: tuple[int, ...] = ()
     trims: bool = False
+    asks: bool = False
 
     def calls_left(self, made: int) -> float:
         """How many more calls a thread makes that has made so many, this one included."""

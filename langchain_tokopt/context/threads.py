@@ -37,6 +37,7 @@ class Reading:
         bound: Whether the tool that gives back originals is bound; `bound_at`, since how many messages.
         calls: How many model calls the thread has made.
         trimmable: The tokens that new results would have lost by being shown in part.
+        asked: How often the model asked for what was shown in part.
     """
 
     shown: tuple[tuple[int, ShownResult], ...]
@@ -47,6 +48,7 @@ class Reading:
     bound_at: int
     calls: int
     trimmable: int
+    asked: int
 
     @classmethod
     def of(cls, progress: Progress) -> Reading:
@@ -59,6 +61,7 @@ class Reading:
             bound_at=progress.bound_at,
             calls=progress.calls,
             trimmable=progress.trimmable,
+            asked=progress.retrieved,
         )
 
 

@@ -25,6 +25,7 @@ from pydantic import PrivateAttr
 
 from langchain_tokopt.demo.plans import Want, plan_for
 from langchain_tokopt.demo.sight import NOTHING, Result, Sight
+from langchain_tokopt.demo.wholes import is_original, whole
 from langchain_tokopt.prefix import PromptCache, rates_in_use, segments
 from langchain_tokopt.pricing import Rates
 from langchain_tokopt.tokens import TokenCounter
@@ -124,7 +125,7 @@ def next_message(messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, A
     """The policy's next message for a prompt: tool calls, or its answer. The same for the same prompt."""
     sight = Sight.of(messages, tools)
     plan = plan_for(sight.question)
-    left = [result for result in sight.results if result.tool != SEARCH_TOOLS]
+    left = [result for result in sight.results if result.tool != SEARCH_TOOLS and not is_original(result)]
     asked_for = {str(value) for r in sight.results if r.tool == SEARCH_TOOLS for value in r.args.values()}
     got = None
     try:
@@ -132,11 +133,14 @@ def next_message(messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, A
             wants = next(plan) if got is None else plan.send(got)
             got, calls = [], []
             for want in wants:
-                result = _taken(want, left)
+                result, call = _taken(want, left), None
                 if result is not None:
+                    result, call = whole(result, sight.results)
+                if result is not None and (call is None or sight.steps > MAX_STEPS):
                     got.append(result)
                     continue
-                call = None if sight.steps > MAX_STEPS else _choose(want, sight, asked_for)
+                if result is None and sight.steps <= MAX_STEPS:
+                    call = _choose(want, sight, asked_for)
                 got.append(NOTHING)
                 if call is not None and call not in calls:
                     calls.append(call)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from langchain_tokopt.context import HistoryCompression
 from langchain_tokopt.context import habits as habits_module
 from langchain_tokopt.context.habit_rows import HabitRows, ThreadRecord
 from langchain_tokopt.context.habits import FLUSH_SECONDS, FLUSH_THREADS, REFRESH_SECONDS, THREADS_COUNTED, Habits
@@ -283,3 +284,41 @@ def test_two_processes_that_begin_the_same_thread_agree(tmp_path: Path) -> None:
         assert child.stdout.readline() == "ready\n"
         mine = begin_and_go(url, 1)
         assert child.communicate(timeout=120)[0].strip() == mine
+
+
+# --- models that ask for what is shown in part -----------------------------------------------------------------------
+
+
+def test_an_agent_that_asks_for_its_parts_is_shown_none() -> None:
+    habits = Habits()
+    begin(habits, "first")
+    habits.went("first", calls=12, trimmable=90_000, parts=6, asked=4)
+    assert begin(habits, "second") == Expected((12,), trims=False, asks=True)
+    policy = HistoryCompression().policy(None, tool="retrieve_original", expected=Expected((12,), asks=True))
+    assert policy.sizes is None
+
+
+def test_an_agent_that_asks_now_and_then_is_shown_parts() -> None:
+    habits = Habits()
+    begin(habits, "first")
+    habits.went("first", calls=12, trimmable=90_000, parts=20, asked=4)
+    assert begin(habits, "second") == Expected((12,), trims=True, asks=False)
+
+
+def test_an_agent_that_asked_long_ago_is_shown_parts_again() -> None:
+    habits = Habits()
+    begin(habits, "first")
+    habits.went("first", calls=12, trimmable=90_000, parts=6, asked=4)
+    for number in range(THREADS_COUNTED):
+        assert begin(habits, f"later {number}").asks
+        habits.went(f"later {number}", calls=12, trimmable=0)
+    assert not begin(habits, "last").asks
+
+
+def test_what_was_asked_is_kept_for_other_processes(database: Database, elsewhere: Database) -> None:
+    habits = Habits(database)
+    begin(habits, "first")
+    habits.went("first", calls=12, trimmable=90_000, parts=6, asked=4)
+    habits.close()
+    assert begin(Habits(elsewhere), "second").asks
+    assert begin(Habits(elsewhere), "first") == Expected()

@@ -149,4 +149,5 @@ def _matches(texts: Sequence[str], wanted: Wanted) -> NDArray[np.float64]:
     deviation = float(scores.std())
     if deviation <= 1e-9:
         return np.zeros(count)
-    return np.minimum((scores - scores.mean()) / deviation, MOST_MATCH)
+    matches: NDArray[np.float64] = np.minimum((scores - scores.mean()) / deviation, MOST_MATCH)
+    return matches
