@@ -12,11 +12,12 @@ from tests.providers.long_runs import OURS, thread
 from tests.providers.replies import Asked, Reply, ToolCall
 from tests.providers.server import Record
 
-CITIES = """
+_CITIES = """
     Lisbon Oslo Vienna Prague Athens Dublin Madrid Warsaw Zagreb Tallinn Riga Vilnius Sofia Bucharest Budapest Berne
     Brussels Paris Berlin Rome Helsinki Stockholm Copenhagen Reykjavik Valletta Nicosia Ljubljana Bratislava Skopje
     Tirana Belgrade Sarajevo
-""".split()
+"""
+CITIES = _CITIES.split()
 ASIDES = (
     "the lift there was slow again and the people on the stairs were friendly about it",
     "somebody has watered the plants at last and moved the old chairs to the cellar",

@@ -5,18 +5,25 @@ from __future__ import annotations
 import re
 from itertools import count, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from langchain.agents.middleware import HumanInTheLoopMiddleware
-from langchain_core.messages import HumanMessage
+from langchain.agents.middleware import (
+    ClearToolUsesEdit,
+    ContextEditingMiddleware,
+    HumanInTheLoopMiddleware,
+    SummarizationMiddleware,
+)
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
-from langchain_tokopt import HistoryCompression, TokenOptimizer
+from langchain_tokopt import ExtractiveSummarizer, HistoryCompression, TokenOptimizer
 from langchain_tokopt.events import Failure as FailureEvent
 from tests.providers.agents import optimizer
 from tests.providers.compared import shown
+from tests.providers.long_chats import strings
 from tests.providers.long_runs import (
     OURS,
     STEPS,
@@ -33,10 +40,12 @@ from tests.providers.long_runs import (
     gate,
     goes_on,
     paid,
+    read_file,
     thread,
 )
 from tests.providers.replies import Asked, Failure, Provider, Reply, ToolCall, tool_name
 from tests.providers.server import ProviderServer, Record
+from tests.providers.wanting import made_calls
 
 READ = [file(number) for step in STEPS for number in step]
 FOUND = f"In trouble: {', '.join(gate(n) for n in sorted({n for step in STEPS for n in step}))}."
@@ -310,3 +319,83 @@ def test_in_shadow_the_requests_are_those_of_the_bare_agent(provider: ProviderSe
             ask(agent, number)
     assert len(ours) == 2 * len(SHORT) + 2
     assert [record.body for record in ours] == [record.body for record in provider.answered]
+
+
+# --- what else may be in a thread, or around it ----------------------------------------------------------------------
+
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGVsbG8="}}
+
+
+@tool
+def look(number: int) -> list[Any]:
+    """Take a picture of a file."""
+    return [{"type": "text", "text": file(number)}, IMAGE]
+
+
+@tool
+def check_file(number: int, tool_call_id: Annotated[str, InjectedToolCallId]) -> ToolMessage:
+    """Check a file."""
+    return ToolMessage(file(number), tool_call_id=tool_call_id, status="error")
+
+
+@pytest.mark.parametrize("how", ["middleware", "graph"])
+def test_images_errors_and_calls_that_cannot_be_read(provider: ProviderServer, how: How) -> None:
+    """Images and errors stay as they are, for as long as the thread goes on; texts beside an image get shorter."""
+    calls = {"read_file": 7, "look": 2, "check_file": 0}
+
+    def policy(asked: Asked) -> Reply:
+        if "look" not in [name for name, _ in made_calls(asked)]:
+            return Reply(tool_calls=tuple(ToolCall(name=name, args={"number": n}) for name, n in calls.items()))
+        return Reader(((7,), *SHORT, (10, 11), (12,), (13,)))(asked)
+
+    provider.renewed(policy)
+    bad = {"type": "invalid_tool_call", "name": "look", "args": '{"number": 1', "id": "toolu_bad", "error": None}
+    asked = AIMessage("I look.", invalid_tool_calls=[bad])
+    unread = ToolMessage("The call cannot be read.", tool_call_id="toolu_bad", name="look", status="error")
+    before = [HumanMessage("Look at it."), asked, unread, HumanMessage(TASK)]
+    with only_history() as tokopt:
+        agent = agent_of(how, "anthropic", provider, tokopt, tools=[read_file, look, check_file])
+        for _ in range(2):
+            state = agent.invoke({"messages": before}, thread("1"))
+            assert state["messages"][-1].text.startswith("In trouble")
+            looked = [one.content for one in state["messages"] if one.name == "look"]
+            assert looked[-1] == [{"type": "text", "text": file(2)}, IMAGE]
+        assert tokopt.report().failures == ()
+    results = [block for block in _blocks(provider.answered[-1]) if block["type"] == "tool_result"][1:]
+    assert len(str(results[0]["content"])) < len(file(7)) / 2
+    words, image = results[1]["content"]
+    assert len(words["text"]) < len(file(2)) / 2
+    assert image == IMAGE
+    assert results[2]["is_error"]
+    assert file(0) in strings(results[2]["content"])
+
+
+def _blocks(record: Record) -> list[dict[str, Any]]:
+    return [block for message in record.body["messages"] for block in message["content"] if isinstance(block, dict)]
+
+
+def summarizes() -> Any:
+    summarizer = ExtractiveSummarizer(ratio=0.2)
+    return SummarizationMiddleware(
+        model=summarizer, trigger=("tokens", 8_000), keep=("messages", 6), trim_tokens_to_summarize=None
+    )
+
+
+def clears() -> Any:
+    return ContextEditingMiddleware(edits=[ClearToolUsesEdit(trigger=8_000, keep=3)])
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+@pytest.mark.parametrize("other", [summarizes, clears])
+def test_beside_a_middleware_that_takes_messages_out(provider: ProviderServer, name: Provider, other: Any) -> None:
+    spent = []
+    hows: list[How] = ["bare", "middleware"]
+    for how in hows:
+        provider.renewed(reads_all())
+        with only_history() as tokopt:
+            agent = agent_of(how, name, provider, tokopt, outside=[other()], checkpointer=InMemorySaver())
+            assert ask(agent, "1")["messages"][-1].text == "Done."
+            assert tokopt.report().failures == ()
+        assert len(provider.answered) == len(STEPS) + 1
+        spent.append(paid(provider.answered))
+    assert float(spent[1]) < 0.8 * float(spent[0])
