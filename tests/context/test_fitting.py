@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,12 +12,14 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage, message_to_dict
 
-from langchain_tokopt.context.fitting import fit
-from langchain_tokopt.context.fitting.forms import READ_HEAD, READ_TAIL, _sentences_of, names_line
+from langchain_tokopt.context.fitting import Fitted, fit, fitted
+from langchain_tokopt.context.fitting.forms import READ_HEAD, READ_TAIL, _sentences_of, names_line, texts_of
+from langchain_tokopt.context.fitting.notes import least_note
 from langchain_tokopt.context.fitting.units import units_of
 from langchain_tokopt.context.handles import handle
 from langchain_tokopt.context.memory.render import made_here
 from langchain_tokopt.context.ranking.sentences import sentences
+from langchain_tokopt.context.retrieval import Originals
 from langchain_tokopt.context.validate import problem
 from langchain_tokopt.errors import ConfigurationError, ContextTooLargeError
 from langchain_tokopt.tokens import TokenCounter
@@ -369,3 +373,160 @@ def test_a_very_long_text_is_cut_between_sentences() -> None:
     assert "".join(found) == text
     assert max(map(len, found)) > len(text) - READ_HEAD - READ_TAIL
     assert all(one.startswith("This is") and one.endswith("story. ") for one in found)
+
+
+# --- what is left out ------------------------------------------------------------------------------------------------
+
+TOOL = "retrieve_original"
+HANDLE = re.compile(rf'{TOOL}\("([0-9a-f]{{8}})"\)')
+
+
+def behind(messages: list[BaseMessage], shown: Fitted) -> str:
+    """The texts whose handles the model is shown."""
+    originals = Originals(messages, shown.blocks)
+    found = [originals.find(one) for message in shown.messages for one in HANDLE.findall(str(message.text))]
+    assert None not in found
+    return "\n".join(text or "" for text in found)
+
+
+def test_where_messages_are_left_out_a_note_says_how_many_and_gives_them_back() -> None:
+    messages = run(40)
+    shown = fitted(messages, 3_000, tool=TOOL)
+    kept = {message.id for message in own(shown.messages)}
+    gone = [message for message in messages if message.id not in kept]
+    assert gone
+    assert size(shown.messages) <= 3_000
+    assert sum(int(str(note.content)[1:].split()[0]) for note in notes(shown.messages)) == len(gone)
+    assert all(isinstance(note, HumanMessage) and note.id is None for note in notes(shown.messages))
+    texts = behind(messages, shown)
+    assert all(str(message.content) in texts for message in gone)
+    assert '[call] read({"path": "src/orders/module_' in texts
+
+
+def test_a_note_names_what_was_in_the_messages_and_is_not_shown() -> None:
+    messages = chat(60)
+    messages[31] = HumanMessage("The invoice INV_20931 went to shop_17/archive.", id="fact")
+    shown = fitted(messages, 400, query="Which bird?", tool=TOOL)
+    said = "\n".join(str(note.content) for note in notes(shown.messages))
+    assert all(message.id != "fact" for message in shown.messages)
+    assert "INV_20931 shop_17/archive" in said
+
+
+def test_without_the_tool_a_note_only_says_that_there_was_more() -> None:
+    messages = chat(200)
+    shown = fitted(messages, 1_000)
+    assert not shown.blocks
+    said = [str(note.content) for note in notes(shown.messages)]
+    assert said
+    assert all(re.match(r"\[\d+ (earlier|of the next \d+) messages left out", one) for one in said)
+    assert TOOL not in str(shown.messages)
+
+
+def test_notes_stand_where_the_messages_were() -> None:
+    messages = run(40)
+    for at in (60, 40, 20):
+        messages.insert(at, HumanMessage(f"From now on always add a test, number {at}.", id=f"rule{at}"))
+    shown = fitted(messages, 3_000, tool=TOOL).messages
+    assert len(notes(shown)) > 1
+    ids = [message.id for message in messages]
+    for before, note in pairwise(shown):
+        if made_here(note):
+            numbers = [int(number) for number in re.findall(r"\d+", str(note.content).split(" message")[0])]
+            start = ids.index(before.id) + 1
+            gone = [one for one in ids[start : start + numbers[-1]] if one not in {message.id for message in shown}]
+            assert len(gone) == numbers[0]
+            assert gone[0] == ids[start]
+            assert gone[-1] == ids[start + numbers[-1] - 1]
+
+
+def test_a_note_is_no_message_of_the_users() -> None:
+    messages = [*chat(40)[:-1], AIMessage("Noted.", id="end")]
+    shown = fitted(messages, 500, tool=TOOL).messages
+    again = units_of(shown)
+    pinned = {unit.pinned: shown[unit.start].id for unit in again if unit.pinned}
+    assert pinned == {"system message": "s", "first task": "u0", "newest user message": "u39"}
+    smaller = fit(shown, size(shown) - 100)
+    assert {"s", "u0", "u39"} <= {message.id for message in smaller}
+
+
+def test_no_note_comes_between_the_first_thought_of_an_answer_and_the_rest_of_it() -> None:
+    thought = [{"type": "thinking", "thinking": "hm " * 40, "signature": "x"}]
+    messages = run(60)
+    messages[2] = AIMessage(thought, tool_calls=messages[2].tool_calls, id="a0")  # type: ignore[attr-defined]
+    shown = fitted(messages, 4_000, tool=TOOL)
+    names = [message.id for message in shown.messages]
+    assert len(shown.messages) < len(messages)
+    assert notes(shown.messages)
+    assert all(made_here(message) for message in shown.messages[names.index("h") + 1 : names.index("a0")])
+    assert not notes(shown.messages[names.index("a0") :])
+    assert all(str(message.content) in behind(messages, shown) for message in messages[4:] if message.id not in names)
+
+
+@pytest.mark.parametrize("tool", [None, TOOL])
+def test_a_cut_text_of_anybody_can_be_had_whole_where_there_is_the_tool(tool: str | None) -> None:
+    story = " ".join(f"Sentence {n} tells of the {n}th bird in the garden." for n in range(200))
+    messages = [HumanMessage("hello", id="h"), AIMessage(story, id="long"), HumanMessage("Which bird?", id="q")]
+    shown = fitted(messages, 400, tool=tool)
+    end = f'[...; {TOOL}("{handle(story)}") has all of it]' if tool else "[...]"
+    assert str(shown.messages[1].content).endswith(end)
+    assert (story in behind(messages, shown)) == (tool is not None)
+
+
+def test_a_result_that_is_cut_again_leads_to_all_of_it() -> None:
+    messages = run(6)
+    shown = fitted(messages, size(messages) // 3, tool=TOOL)
+    cut = [message for message in shown.messages if isinstance(message, ToolMessage) and TOOL in str(message.content)]
+    assert cut
+    assert all(shown.blocks[handle(str(message.content))].endswith(LISTING) for message in cut)
+
+
+@examples(deadline=None, max_examples=80)
+@given(message_lists(max_turns=12), st.floats(0.02, 1.0), st.integers(0, 6))
+def test_of_any_history_nothing_is_out_of_reach(messages: list[BaseMessage], share: float, keep_last: int) -> None:
+    messages = [message.model_copy(update={"id": f"m{n}"}) for n, message in enumerate(messages)]
+    limit = max(1, int(size(messages) * share))
+    try:
+        fit(messages, 1, tool=TOOL)
+        needed = 0
+    except ContextTooLargeError as error:
+        needed = error.needed
+    if limit < needed + least_note(TOOL, COUNTER.message):
+        return
+    shown = fitted(messages, limit, keep_last=keep_last, tool=TOOL)
+    assert size(shown.messages) <= limit
+    assert problem(shown.messages) is None
+    whole = {id(message) for message in shown.messages}
+    texts = "\n".join([behind(messages, shown), *(text for m in shown.messages for _, text in texts_of(m))])
+    assert all(text in texts for m in messages if id(m) not in whole for _, text in texts_of(m) if text.strip())
+    assert everything(shown.messages) == everything(
+        fit(messages, limit, keep_last=keep_last, tool=TOOL, counter=TokenCounter())
+    )
+
+
+# --- the room --------------------------------------------------------------------------------------------------------
+
+PROSE = " ".join(f"Sentence {n} tells of the {n}th bird in the garden." for n in range(200))
+CODE = "\n".join(
+    f"    def total_{n}(self, order):\n        return self.price * order.count_{n} + {n}\n" for n in range(80)
+)
+
+
+@pytest.mark.parametrize("tool", [None, TOOL])
+@pytest.mark.parametrize("limit", [300, 500, 800, 1_200])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [call(1), result(1, LISTING), AIMessage("fine"), HumanMessage("q")],
+        [call(1), result(1, CODE), AIMessage("fine"), HumanMessage("q")],
+        [call(1), result(1, CODE)],
+        [AIMessage(PROSE), HumanMessage("q")],
+        [AIMessage("word and other words go on without an end " * 400), HumanMessage("q")],
+        [call(1), result(1, CODE), AIMessage(PROSE), HumanMessage("q")],
+        [HumanMessage("go"), HumanMessage(CODE), AIMessage("fine"), HumanMessage("q")],
+    ],
+    ids=["listing", "code", "newest", "prose", "one sentence", "two", "user"],
+)
+def test_the_room_is_used(parts: list[BaseMessage], limit: int, tool: str | None) -> None:
+    messages = [HumanMessage("a task"), *parts]
+    view = fit(messages, limit, tool=tool)
+    assert 0.85 * limit < size(view) <= limit

@@ -35,8 +35,12 @@ SHARES: Final = (0.4, 0.8)
 LARGEST_SHARE: Final = 0.25
 # How much a message's length counts against it: 1 would be its worth per token, which keeps little but one-liners.
 COST_WEIGHT: Final = 0.25
-# A text that was cut to so many tokens may have some more.
-_PARTS: Final = (1.0, 0.9, 0.75, 0.5)
+# How a form is looked for that fills a room: it is full from this share on.
+_TRIES: Final = 6
+_FULL: Final = 0.92
+_NEARLY_FULL: Final = 0.85
+_WIDER: Final = 1.6
+_NARROWER: Final = 0.8
 _NAMED_PARTS: Final = 3
 # Of the room so much is kept for notes: where they lead back to what is left out, and where they only say that it is.
 NOTES_SHARE: Final = 0.08
@@ -181,12 +185,24 @@ class Filling:
 
     def _fill_unit(self, at: int, bound: int) -> None:
         """Shows as much as possible of a unit whose whole does not fit."""
-        whole = self._whole(at).tokens
-        before = self._tokens(at)
-        room = bound - self._used + before
-        for part in _PARTS:
-            if self._upgrade(at, self._shortened(at, part * room / whole, self._limit, full=True), bound):
-                return
+        self._search(at, bound, names=True)
+        if self._tokens(at) < _NEARLY_FULL * (bound - self._used + self._tokens(at)):
+            self._search(at, bound, names=False)
+
+    def _search(self, at: int, bound: int, *, names: bool) -> None:
+        whole, room = self._whole(at).tokens, bound - self._used + self._tokens(at)
+        # A form has more or fewer tokens than it is asked to have.
+        aim, low, high = float(room), 0.0, 0.0
+        for _ in range(_TRIES):
+            form = self._shortened(at, aim / whole, whole, names=names)
+            if form.tokens <= room:
+                self._upgrade(at, form, bound)
+                if form.tokens >= _FULL * room:
+                    return
+                low = aim
+            else:
+                high = aim
+            aim = (low + high) / 2 if low and high else _WIDER * low if low else _NARROWER * high
 
     def _upgrade(self, at: int, form: Form, bound: int) -> bool:
         """Shows the form if that keeps within the bound; whether a form of at least its tokens is shown now."""
@@ -275,13 +291,13 @@ class Filling:
             self._forms[at, ratio] = self._shortened(at, ratio, self._most)
         return self._forms[at, ratio]
 
-    def _shortened(self, at: int, ratio: float, most: int, *, full: bool = False) -> Form:
+    def _shortened(self, at: int, ratio: float, most: int, *, names: bool = True) -> Form:
         pinned = self._units[at].pinned is not None
 
         def short(index: int) -> BaseMessage | None:
             if pinned and index == self._units[at].start:
                 return None
-            return self._texts.shorter(index, max(LINE, min(int(ratio * self._sizes[index]), most)), full=full)
+            return self._texts.shorter(index, max(LINE, min(int(ratio * self._sizes[index]), most)), names=names)
 
         return self._form(at, short)
 

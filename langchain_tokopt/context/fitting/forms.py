@@ -32,7 +32,6 @@ LINE: Final = 90
 # Of the tokens of a shortened output the others name what is left out: agents come back for names more than for lines.
 _BESIDE_NAMES: Final = 0.3
 _MARKS: Final = 30  # tokens
-_FULL: Final = 0.85
 # Of longer texts the middle is not looked into.
 READ_HEAD: Final = 160_000  # characters
 READ_TAIL: Final = 80_000
@@ -63,10 +62,10 @@ class Forms:
         self._sizes: dict[int, dict[int | None, int]] = {}
         self._scored: dict[tuple[int, int | None], tuple[list[str], NDArray[np.float32]]] | None = None
 
-    def shorter(self, at: int, tokens: int, *, full: bool = False) -> BaseMessage | None:
+    def shorter(self, at: int, tokens: int, *, names: bool = True) -> BaseMessage | None:
         """Message `at` with about `tokens` tokens of text; `None` when it has no form that is shorter.
 
-        `full`: whether more lines of a result take the place of names where there are few of them.
+        `names`: whether most of a result's tokens may go to the names of what is left out of it.
         """
         message, sizes = self._messages[at], self._size(at)
         whole = sum(sizes.values())
@@ -77,7 +76,7 @@ class Forms:
             room = tokens * sizes[index] // whole
             if isinstance(message, ToolMessage):
                 wanted = Wanted(self._calls.get(at, ""), self._task)
-                said = _lines(text, sizes[index], room, wanted, self._tool, full=full)
+                said = _lines(text, sizes[index], room, wanted, self._tool, names=names)
             else:
                 said = self._sentences(at, index, room)
             if said is not None:
@@ -189,17 +188,13 @@ def _names(text: str, shown: str) -> str:
     return " ".join(named)
 
 
-def _lines(text: str, size: int, tokens: int, wanted: Wanted, tool: str | None, *, full: bool) -> str | None:
+def _lines(text: str, size: int, tokens: int, wanted: Wanted, tool: str | None, *, names: bool) -> str | None:
     """The lines that matter, within about so many tokens; `None` when all of them fit."""
     if size <= tokens:
         return None
-    if len(text) <= READ_HEAD + READ_TAIL:
-        room = round(tokens * _BESIDE_NAMES)
-        shown = trimmed(text, room, wanted=wanted, tool=tool, size=size)
+    if names and len(text) <= READ_HEAD + READ_TAIL:
+        shown = trimmed(text, round(tokens * _BESIDE_NAMES), wanted=wanted, tool=tool, size=size)
         if shown is not None and shown.tokens <= tokens:
-            if full and shown.tokens < _FULL * tokens:
-                more = trimmed(text, room + tokens - shown.tokens, wanted=wanted, tool=tool, size=size)
-                shown = more if more is not None and more.tokens <= tokens else shown
             return shown.text
     return _few_lines(text, size, tokens, wanted, tool)
 

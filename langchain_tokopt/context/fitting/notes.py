@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 
 from langchain_tokopt.context.handles import handle
-from langchain_tokopt.context.memory.render import MARK, arguments, lines_of, rendered
+from langchain_tokopt.context.memory.render import MARK, lines_of, rendered
 from langchain_tokopt.context.message_text import message_text
 from langchain_tokopt.context.trimming import identifiers
 
@@ -79,7 +79,7 @@ def note(
 
 def least_note(tool: str | None, count: Callable[[BaseMessage], int]) -> int:
     """The tokens of a note without names."""
-    return count(_message(_MANY, _MANY + 1, (), _behind(tool, "0" * 8)))
+    return count(_message(_MANY, _MANY + 1, (), _behind(tool, "1a2b3c4d")))
 
 
 def neighbours(units: Collection[object], shown: Collection[int]) -> list[list[int]]:
@@ -138,12 +138,12 @@ def _most_telling(messages: Sequence[BaseMessage], shown: Collection[str]) -> li
         text = str(message.text)
         part = text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]}\n{text[-_TAIL:]}"
         found.update(dict.fromkeys(identifiers(part), 1))
-        if isinstance(message, AIMessage):
-            for call in message.tool_calls:
-                found.update(dict.fromkeys(identifiers(arguments(call["args"])[:_HEAD]), _CALL_WEIGHT))
+        calls = message_text(message)[len(text) :]
+        found.update(dict.fromkeys(identifiers(calls[:_HEAD]), _CALL_WEIGHT))
     left = NAMES * _CHARACTERS
     named: list[str] = []
-    for name, _ in found.most_common():
+    # Of equals, a name comes before a number, then the one that came first.
+    for name in sorted(found, key=lambda name: (-found[name], name.isnumeric())):
         if name not in shown and len(name) < left:
             named.append(name)
             left -= len(name) + 1
