@@ -30,8 +30,8 @@ def binds_thoughts(request: ModelRequest[Any]) -> bool:
     thinking = request.model_settings.get("thinking", getattr(client, "thinking", None))
     if isinstance(thinking, Mapping) and thinking.get("type") != "disabled":
         return True
-    version = _CLAUDE_VERSION.search(model_identity(client, request.model_settings).name or "")
-    if thinking is None and version is not None and (int(version[1]), int(version[2] or 0)) >= _BINDS_SINCE:
+    version = _version(request)
+    if thinking is None and version is not None and version >= _BINDS_SINCE:
         return True
     return any(
         isinstance(block, Mapping) and block.get("type") in ("thinking", "redacted_thinking")
@@ -39,3 +39,15 @@ def binds_thoughts(request: ModelRequest[Any]) -> bool:
         if isinstance(message, AIMessage) and isinstance(message.content, list)
         for block in message.content
     )
+
+
+def binds_history(request: ModelRequest[Any]) -> bool:
+    """Whether the model's thoughts are refused when any message before them changes: not those of an older Claude."""
+    version = _version(request)
+    return binds_thoughts(request) and (version is None or version >= _BINDS_SINCE)
+
+
+def _version(request: ModelRequest[Any]) -> tuple[int, int] | None:
+    """Of a Claude whose name tells it."""
+    found = _CLAUDE_VERSION.search(model_identity(client_of(request.model), request.model_settings).name or "")
+    return (int(found[1]), int(found[2] or 0)) if found else None

@@ -8,7 +8,7 @@ import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import AIMessage, HumanMessage
 
-from langchain_tokopt.thoughts import binds_thoughts
+from langchain_tokopt.thoughts import binds_history, binds_thoughts
 from tests.fakes import ScriptedModel
 from tests.tools.toolbox import request
 
@@ -51,3 +51,19 @@ def test_thoughts_in_the_thread_tell_too() -> None:
     model = claude("claude-opus-4-8")
     assert binds_thoughts(request([], HumanMessage("hi"), THOUGHT, HumanMessage("and?"), model=model)) is True
     assert binds_thoughts(request([], THOUGHT, model=ScriptedModel(model_name="claude-opus-5-5"))) is False
+
+
+@pytest.mark.parametrize(
+    ("name", "binds"),
+    [("claude-opus-5-5", True), ("claude-sonnet-4-6", False), ("claude-opus-5", False), ("my-claude", True)],
+)
+def test_thoughts_of_an_older_claude_hold_after_any_history(name: str, binds: bool) -> None:
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    asked = request([], HumanMessage("hi"), model=claude(name, thinking=thinking, max_tokens=2000))
+    assert binds_thoughts(asked)
+    assert binds_history(asked) is binds
+    assert not binds_history(request([], HumanMessage("hi"), model=claude(name, thinking={"type": "disabled"})))
+
+
+def test_other_providers_bind_no_history() -> None:
+    assert not binds_history(request([], HumanMessage("hi"), THOUGHT, model=ScriptedModel()))

@@ -29,7 +29,7 @@ from langchain_tokopt.context.retrieval import is_retrieved, retrieval_schema
 from langchain_tokopt.context.shown_copies import ShownCopies
 from langchain_tokopt.context.threads import Reading, Threads
 from langchain_tokopt.context.validate import only_results_changed, problem
-from langchain_tokopt.errors import ConfigurationError
+from langchain_tokopt.errors import ConfigurationError, ContextTooLargeError
 from langchain_tokopt.memo import Memo
 from langchain_tokopt.pricing import Pricing, Rates
 from langchain_tokopt.tokens import TokenCounter
@@ -279,7 +279,8 @@ class HistoryCompression:
         """The view, with what was changed in it and what that saves.
 
         Raises:
-            ContextTooLargeError: What must stay has more than `max_tokens` (by default those of the settings).
+            ContextTooLargeError: What must stay has more than `max_tokens` (by default those of the settings), or
+                nothing may be cut (`policy.fixed`).
         """
         given, policy = list(messages), policy or self._plain
         limit = max_tokens or self.max_tokens
@@ -291,6 +292,9 @@ class HistoryCompression:
         view = self._compressed(given, start, policy) if self.active else View(given)
         if limit is None or self._fits(view, limit, model):
             return view
+        if policy.fixed:
+            needed = self.counter.messages(view.messages, model)
+            raise ContextTooLargeError(needed=needed, limit=limit, parts=(("messages before signed thoughts", needed),))
         return self._fitted(given, policy, limit, query, model)
 
     def _fits(self, view: View, max_tokens: int, model: str | None) -> bool:
@@ -318,7 +322,7 @@ class HistoryCompression:
         return View(given).cut_to(cut.messages, cut.blocks)
 
     def _compressed(self, given: list[BaseMessage], start: int, policy: Policy) -> View:
-        folded = fold(self.chat, given, policy) if self.chat else None
+        folded = fold(self.chat, given, policy) if self.chat and not policy.fixed else None
         base, blocks = given, {}
         if folded is not None and folded.blocks:
             base, blocks = folded.messages, dict(folded.blocks)

@@ -26,7 +26,7 @@ from langchain_tokopt.flow import Flow, FlowMiddleware, Later, is_background, is
 from langchain_tokopt.kept import restored
 from langchain_tokopt.prefix import Segment, rates_in_use, segments, split
 from langchain_tokopt.pricing import Rates, model_identity
-from langchain_tokopt.thoughts import binds_thoughts
+from langchain_tokopt.thoughts import binds_history, binds_thoughts
 
 # With these the provider keeps the history and is sent only what is new, or takes old results out of it, so that what a
 # reference points to might be gone.
@@ -114,7 +114,7 @@ class HistoryCompressionMiddleware(FlowMiddleware):
     def _summarize(self, request: ModelRequest[Any]) -> Generator[Later, Any, None]:
         """Have closed blocks summarized beside the user's answer."""
         store = self.history.summaries
-        if store is None or self.mode == "shadow" or is_background(request):
+        if store is None or self.mode == "shadow" or is_background(request) or binds_history(request):
             return
         for digest in self.history.to_summarize(request.messages):
             asked = store.request(digest, request)
@@ -212,6 +212,8 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         # Thoughts that are signed together with what came before them are refused after any rewrite.
         if policy.sizes is not None and binds_thoughts(request):
             policy = replace(policy, sizes=replace(policy.sizes, rewrite=False), binds_late=False)
+        if binds_history(request):
+            policy = replace(policy, fixed=True)
         return policy, thread
 
     def _rates(self, request: ModelRequest[Any]) -> Rates | None:

@@ -91,6 +91,8 @@ class Policy:
         tool_tokens: What binding it costs on each call.
         head_tokens: What comes before the messages: tools and system message.
         binds_late: Whether the tool may be bound when the thread has begun.
+        fixed: Whether no message may change once it was sent, whatever that costs: signed thoughts after it would be
+            refused.
         least: The fewest tokens in which results are shown that come first in a prompt: fewer might keep it out of the
             provider's cache.
     """
@@ -103,6 +105,7 @@ class Policy:
     tool_tokens: int = 60
     head_tokens: int = 0
     binds_late: bool = True
+    fixed: bool = False
     least: int = 0
 
     @property

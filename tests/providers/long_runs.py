@@ -38,6 +38,11 @@ SIZES = (120, 15, 200, 4, 160, 60, 12, 240, 30, 140)
 # 24 files one after the other, some of them again; two of them at once.
 STEPS: tuple[tuple[int, ...], ...] = tuple((n,) for n in (0, 1, 2, 3, 4, 2, 5, 6, 7, 1, 8, 9))
 STEPS += ((10, 11), *((n,) for n in (12, 4, 13, 14, 15, 7, 16, 17, 18, 19)))
+# Thoughts that hold only after what came before them, and others.
+THINKS: list[dict[str, Any]] = [
+    {"model_name": "claude-opus-5-5", "thinking": {"type": "adaptive"}},
+    {"model_name": "claude-sonnet-4-6", "thinking": {"type": "enabled", "budget_tokens": 1024}},
+]
 VERBS = ("took", "moved", "scanned", "weighed", "labelled")
 
 

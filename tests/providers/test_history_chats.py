@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,9 +16,9 @@ from langchain_tokopt import Budget, ChatMemory, HistoryCompression, TokenOptimi
 from langchain_tokopt.events import ModelCall
 from langchain_tokopt.steps import INTERNAL_TAG
 from tests.fakes import ScriptedModel, ai
-from tests.providers.agents import optimizer
+from tests.providers.agents import chat_model, make_agent, optimizer
 from tests.providers.long_chats import CITIES, Listener, all_text, question, talk, user_texts, word
-from tests.providers.long_runs import TOOLS, How, agent_of, ask, changes, conversation, decisions, paid
+from tests.providers.long_runs import THINKS, TOOLS, How, agent_of, ask, changes, conversation, decisions, paid
 from tests.providers.replies import Provider
 from tests.providers.server import ProviderServer, Record
 
@@ -82,6 +83,25 @@ def test_a_long_conversation_is_sent_in_short(
     assert SHORT in all_text(records[-1].asked)
     assert paid(records) <= paid(plain)
     assert float(paid(records[-8:])) < 0.7 * float(paid(plain[-8:]))
+
+
+@pytest.mark.parametrize(("settings", "folds"), [(THINKS[0], False), (THINKS[1], True)], ids=["bound", "unbound"])
+def test_a_conversation_with_signed_thoughts_stays_as_it_is(
+    provider: ProviderServer, settings: dict[str, Any], *, folds: bool
+) -> None:
+    """Where they hold only after what came before them. Without a cache, it would pay at once otherwise."""
+    says = Listener()
+    provider.renewed(lambda asked: replace(says(asked), thinking="Hm."))
+    summarizer = ScriptedModel(responses=[notes])
+    with remembering(summarizer) as tokopt:
+        client = chat_model("anthropic", provider, **settings)
+        agent = make_agent("middleware", client, [], tokopt, checkpointer=InMemorySaver())
+        talk(agent, "1", 16)
+        assert ask(agent, "1", question(CITIES[1]))["messages"][-1].text == f"It is {word(CITIES[1])}."
+        assert tokopt.middleware[0].background.drain(20)
+        assert tokopt.report().failures == ()
+    assert (changes(provider.answered) > 0) is folds
+    assert (len(summarizer.calls) > 0) is folds
 
 
 # --- summaries -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ from tests.providers.long_runs import (
     OURS,
     STEPS,
     TASK,
+    THINKS,
     How,
     Reader,
     agent_of,
@@ -55,10 +57,6 @@ ways = pytest.mark.parametrize(("how", "name"), [("middleware", "openai"), ("gra
 more_ways = pytest.mark.parametrize(
     ("how", "name"), [("middleware", "openai"), ("middleware", "anthropic"), ("graph", "responses")]
 )
-THINKS: list[dict[str, Any]] = [
-    {"model_name": "claude-opus-5-5", "thinking": {"type": "adaptive"}},
-    {"model_name": "claude-sonnet-4-6", "thinking": {"type": "enabled", "budget_tokens": 1024}},
-]
 
 
 def only_history(history: HistoryCompression | None = None, **more: Any) -> TokenOptimizer:
@@ -296,6 +294,19 @@ def test_what_cannot_be_made_to_fit_is_sent_as_it_is(provider: ProviderServer) -
     assert len(failures) == len(provider.answered) == 4
     assert "max_tokens=2000 is too small" in str(told)
     assert all(record.asked.last_user == task for record in provider.answered)
+
+
+def test_nothing_is_cut_before_signed_thoughts(provider: ProviderServer) -> None:
+    """The provider would refuse it. The agent goes on with all of it, and that is on record."""
+    reads = reads_all()
+    provider.renewed(lambda asked: replace(reads(asked), thinking="Hm."))
+    history = HistoryCompression(max_tokens=8_000, max_result_tokens=None, old_result_tokens=None)
+    with only_history(history) as tokopt:
+        agent = agent_of("middleware", "anthropic", provider, tokopt, settings=THINKS[0])
+        assert ask(agent, "1")["messages"][-1].text == "Done."
+        (told,) = tokopt.report().failures
+    assert "messages before signed thoughts" in str(told)
+    assert changes(provider.answered) == 0
 
 
 # --- shadow ----------------------------------------------------------------------------------------------------------
