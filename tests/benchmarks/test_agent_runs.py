@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain.agents.middleware.types import ModelRequest
+from langchain_core.messages import HumanMessage
 
 from benchmarks import agent_runs
 from benchmarks.agent_runs import SAMPLE, main, measure, methods, read_runs
@@ -77,6 +79,25 @@ def test_what_a_call_needs_is_what_only_results_said() -> None:
         before = found.messages[:at]
         assert all(any(name in str(message.text) for message in before if message.type == "tool") for name in needed)
         assert not any(name in str(message.text) for message in before if message.type != "tool" for name in needed)
+
+
+def test_what_is_left_out_is_within_reach_where_a_note_says_how(tmp_path: Path) -> None:
+    runs = read_runs(written(tmp_path, run("a", calls=40)))
+    table = next(table for table in price_tables() if table.name == "anthropic")
+    within = measure(runs, lambda: agent_runs._ours(max_tokens=6_000), table)
+    assert within.violations == 0
+    assert within.visible < within.needed == within.retrievable
+
+
+def test_a_text_whose_handle_leads_nowhere_is_not_within_reach(tmp_path: Path) -> None:
+    (found,) = read_runs(written(tmp_path, run("a")))
+    at, needed = next((at, names) for at, names in found.needs.items() if names)
+    note = HumanMessage('[left out; retrieve_original("1a2b3c4d") has all of it]')
+    request = ModelRequest(model=None, messages=[note])  # type: ignore[arg-type]
+    for blocks, retrievable in (({}, 0), ({"1a2b3c4d": " ".join(needed)}, len(needed))):
+        outcome = agent_runs.Outcome()
+        agent_runs._look(outcome, found, at, agent_runs.Sent(request, blocks))
+        assert (outcome.needed, outcome.visible, outcome.retrievable) == (len(needed), 0, retrievable)
 
 
 def test_masks_that_slide_break_the_prefix(tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage, message_to_dict
+from langchain_core.tools import tool
 
+from langchain_tokopt.context import HistoryCompression, HistoryCompressionMiddleware
 from langchain_tokopt.context.fitting import Fitted, fit, fitted
 from langchain_tokopt.context.fitting.forms import READ_HEAD, READ_TAIL, _sentences_of, names_line, texts_of
 from langchain_tokopt.context.fitting.notes import least_note
@@ -23,6 +26,7 @@ from langchain_tokopt.context.retrieval import Originals
 from langchain_tokopt.context.validate import problem
 from langchain_tokopt.errors import ConfigurationError, ContextTooLargeError
 from langchain_tokopt.tokens import TokenCounter
+from tests.fakes import ScriptedModel, ai
 from tests.strategies import message_lists
 
 COUNTER = TokenCounter()
@@ -530,3 +534,32 @@ def test_the_room_is_used(parts: list[BaseMessage], limit: int, tool: str | None
     messages = [HumanMessage("a task"), *parts]
     view = fit(messages, limit, tool=tool)
     assert 0.85 * limit < size(view) <= limit
+
+
+# --- in an agent -----------------------------------------------------------------------------------------------------
+
+
+def test_an_agent_gets_back_what_was_left_out() -> None:
+    asked: list[str] = []
+
+    @tool
+    def read(path: str) -> str:
+        """Read a file."""
+        return f"{path}\n{LISTING}"
+
+    def ask_back(messages: list[BaseMessage]) -> AIMessage:
+        (note, *_) = notes(messages)
+        asked.extend(HANDLE.findall(str(note.content)))
+        call = {"name": TOOL, "args": {"id": asked[0]}, "id": "back", "type": "tool_call"}
+        return ai("", tool_calls=[call])
+
+    reads = [ai("", tool_calls=[{"name": "read", "args": {"path": f"file_{n}.py"}, "id": f"c{n}"}]) for n in range(30)]
+    model = ScriptedModel(responses=[*reads, ask_back, "done"], model_name="scripted", provider="test")
+    ours = HistoryCompressionMiddleware(HistoryCompression(max_tokens=2_500, lossless=False, max_result_tokens=None))
+    messages = create_agent(model, [read], middleware=[ours]).invoke({"messages": [HumanMessage("Go.")]})["messages"]
+    back = next(message for message in messages if isinstance(message, ToolMessage) and message.tool_call_id == "back")
+    assert asked
+    assert back.status == "success"
+    assert '[call] read({"path": "file_' in str(back.content)
+    assert not notes(messages)
+    assert all(problem(one.messages) is None for one in model.calls)
