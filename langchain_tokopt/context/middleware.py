@@ -151,11 +151,7 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         head_tokens = sum(segment.tokens for segment in bare[:head])
         policy, thread = self._policy(request, rates, tool, head_tokens)
         view = self._view(request, start, policy, head_tokens)
-        if view.reading is not None and thread:
-            read = view.reading
-            self.history.habits.went(
-                thread, calls=read.calls, trimmable=read.trimmable, parts=len(read.marks), asked=read.asked
-            )
+        self._learn(thread, request, view)
         before = sum(segment.tokens for segment in bare)
         binds = tool is not None and (policy.binds_at_once if view.reading is None else view.reading.bound)
         binds = binds or (tool is not None and (view.fitted or bool(view.blocks)))
@@ -180,6 +176,15 @@ class HistoryCompressionMiddleware(FlowMiddleware):
             view.blocks,
         )
 
+    def _learn(self, thread: str, request: ModelRequest[Any], view: View) -> None:
+        """Take note of how far the thread is: by its own answers, for of those shown in short there are fewer."""
+        calls = sum(isinstance(message, AIMessage) for message in request.messages)
+        habits, read = self.history.habits, view.reading
+        if read is None:
+            habits.went(thread, calls=calls, trimmable=0)
+        else:
+            habits.went(thread, calls=calls, trimmable=read.trimmable, parts=len(read.marks), asked=read.asked)
+
     def _view(self, request: ModelRequest[Any], start: int, policy: Policy, head_tokens: int) -> View:
         model = model_identity(request.model, request.model_settings).name
         limit = self.history.max_tokens
@@ -202,7 +207,7 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         thread, agent = _thread_key(request)
         tokens = self.history.tool_tokens(tool) if tool else 0
         expected = Expected()
-        if tool is not None:
+        if tool is not None or self.history.chat is not None:
             expected = self.history.habits.expected(thread, agent, Prices.of(in_use), tokens)
         policy = self.history.policy(
             in_use, tool=tool, expected=expected, tool_tokens=tokens, head_tokens=_rounded(head_tokens)

@@ -85,6 +85,21 @@ def test_a_long_conversation_is_sent_in_short(
     assert float(paid(records[-8:])) < 0.7 * float(paid(plain[-8:]))
 
 
+@pytest.mark.parametrize("tools", [[], TOOLS], ids=["no tools", "tools"])
+def test_conversations_that_always_end_soon_are_left_alone(provider: ProviderServer, tools: Sequence[Any]) -> None:
+    """The first thread is folded shortly before its end, for it might have gone on; later ones are not."""
+    provider.renewed(Listener())
+    with remembering() as tokopt:
+        agent = agent_of("middleware", "anthropic", provider, tokopt, tools=tools, checkpointer=InMemorySaver())
+        changed = []
+        for name in ("1", "2", "3"):
+            before = len(provider.answered)
+            talk(agent, name, 30 if tools else 26)
+            changed.append(changes(provider.answered[before:]))
+    assert changed[0] > 0
+    assert changed[-1] == 0
+
+
 @pytest.mark.parametrize(("settings", "folds"), [(THINKS[0], False), (THINKS[1], True)], ids=["bound", "unbound"])
 def test_a_conversation_with_signed_thoughts_stays_as_it_is(
     provider: ProviderServer, settings: dict[str, Any], *, folds: bool
