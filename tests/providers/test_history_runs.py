@@ -396,8 +396,7 @@ def clears() -> Any:
     return ContextEditingMiddleware(edits=[ClearToolUsesEdit(trigger=8_000, keep=3)])
 
 
-@pytest.mark.parametrize("name", ["openai", "anthropic"])
-@pytest.mark.parametrize("other", [summarizes, clears])
+@pytest.mark.parametrize(("name", "other"), [("openai", summarizes), ("anthropic", clears)])
 def test_beside_a_middleware_that_takes_messages_out(provider: ProviderServer, name: Provider, other: Any) -> None:
     spent = []
     hows: list[How] = ["bare", "middleware"]
