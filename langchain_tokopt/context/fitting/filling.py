@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 from langchain_core.messages import BaseMessage, ToolMessage
 
-from langchain_tokopt.context.fitting.forms import LINE, Forms, texts_of
+from langchain_tokopt.context.fitting.forms import Forms, texts_of
 from langchain_tokopt.context.fitting.notes import (
     NAMES,
     Gap,
@@ -20,6 +19,7 @@ from langchain_tokopt.context.fitting.notes import (
     note,
     places_of,
 )
+from langchain_tokopt.context.fitting.unit_forms import Form, UnitForms
 from langchain_tokopt.context.fitting.units import FIRST_THOUGHT, NEWEST, Unit, units_of
 from langchain_tokopt.context.handles import handle
 from langchain_tokopt.errors import ContextTooLargeError
@@ -50,14 +50,6 @@ LEFT_SHARE: Final = 0.04
 LEFT: Final = 24  # tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What is shown of a unit, and its tokens."""
-
-    messages: tuple[BaseMessage, ...]
-    tokens: int
-
-
 class Filling:
     """One history on its way into so many tokens."""
 
@@ -78,14 +70,12 @@ class Filling:
         self._units = units_of(messages)
         # A call matters for what it got.
         self._scores = [max(scores[unit.start + (unit.end - unit.start > 1) : unit.end]) for unit in self._units]
-        self._texts = Forms(messages, query, tool)
+        self._forms = UnitForms(messages, sizes, self._units, Forms(messages, query, tool), count)
         self._tool = tool
         self._least_note = least_note(tool, count)
         self._shown: dict[int, Form] = {}
-        self._forms: dict[tuple[int, float], Form] = {}
         self._used = 0
         self._bound = limit
-        self._most = limit
 
     def view(self, keep_last: int) -> tuple[list[BaseMessage], list[Note]]:
         """The messages that are shown, and the notes among them."""
@@ -107,7 +97,7 @@ class Filling:
     def _pin(self) -> None:
         """Shows what has to stay: pinned units, and the last one, with its results in a line each if need be."""
         must = [at for at, unit in enumerate(self._units) if unit.pinned or at == len(self._units) - 1]
-        least = {at: self._least(at) for at in must}
+        least = {at: self._forms.least(at) for at in must}
         needed = sum(form.tokens for form in least.values())
         if needed > self._limit:
             raise self._too_large(needed, least)
@@ -118,7 +108,7 @@ class Filling:
         # Results of the last unit are what the model works with now: they come before anything that may go.
         share = RECENT_SHARE if len(must) < len(self._units) else 1.0
         for at in reversed(must):
-            if not self._upgrade(at, self._whole(at), self._bound):
+            if not self._upgrade(at, self._forms.whole(at), self._bound):
                 self._fill_unit(at, self._used + int(share * (self._bound - self._used)))
 
     def _keep_recent(self, keep_last: int) -> None:
@@ -126,14 +116,14 @@ class Filling:
         last = len(self._units)
         newest = next((at for at in reversed(range(last)) if self._units[at].pinned == NEWEST), last)
         tail = [at for at in range(newest, last) if at not in self._shown]
-        if self._used + sum(self._whole(at).tokens for at in tail) <= self._bound:
+        if self._used + sum(self._forms.whole(at).tokens for at in tail) <= self._bound:
             for at in tail:
-                self._show(at, self._whole(at))
+                self._show(at, self._forms.whole(at))
         bound = self._used + round(RECENT_SHARE * (self._bound - self._used))
         for at in reversed(range(last)):
             if len(self._messages) - self._units[at].start > keep_last:
                 break
-            if at not in self._shown and not self._upgrade(at, self._whole(at), bound):
+            if at not in self._shown and not self._upgrade(at, self._forms.whole(at), bound):
                 break
 
     def _too_large(self, needed: int, least: dict[int, Form]) -> ContextTooLargeError:
@@ -154,21 +144,23 @@ class Filling:
             The units that may have more, the first ones first.
         """
         older = [at for at in range(len(self._units)) if at not in self._shown]
-        worth = {at: self._scores[at] / max(1, self._line(at).tokens) ** COST_WEIGHT for at in older}
+        worth = {at: self._scores[at] / max(1, self._forms.line(at).tokens) ** COST_WEIGHT for at in older}
         order = sorted(older, key=lambda at: (-worth[at], -at))
         ratios = {at: RATIOS[min(2, 3 * back // max(1, len(older)))] for back, at in enumerate(reversed(older))}
         room = self._bound - self._used
-        self._most = int(LARGEST_SHARE * room)
+        most = int(LARGEST_SHARE * room)
         bounds = [self._used + round(share * room) for share in SHARES]
         for at in order:
             if self._used + PER_MESSAGE <= bounds[0]:
-                self._upgrade(at, self._line(at), bounds[0])
+                self._upgrade(at, self._forms.line(at), bounds[0])
         for at in order:
             if self._used + PER_MESSAGE <= bounds[1]:
-                self._upgrade(at, self._short(at, ratios[at]), bounds[1])
+                self._upgrade(at, self._forms.short(at, ratios[at], most), bounds[1])
         for at in order:
-            if self._used + PER_MESSAGE <= self._bound and not self._upgrade(at, self._whole(at), self._bound):
-                for form in (self._short(at, ratios[at]), self._line(at)) if at not in self._shown else ():
+            if self._used + PER_MESSAGE <= self._bound and not self._upgrade(at, self._forms.whole(at), self._bound):
+                for form in (
+                    (self._forms.short(at, ratios[at], most), self._forms.line(at)) if at not in self._shown else ()
+                ):
                     if self._upgrade(at, form, self._bound):
                         break
         # What is worked with now comes first.
@@ -180,7 +172,7 @@ class Filling:
         for at in order:
             if bound - self._used < max(LEFT, LEFT_SHARE * self._limit):
                 return
-            if not self._upgrade(at, self._whole(at), bound):
+            if not self._upgrade(at, self._forms.whole(at), bound):
                 self._fill_unit(at, bound)
 
     def _fill_unit(self, at: int, bound: int) -> None:
@@ -190,11 +182,11 @@ class Filling:
             self._search(at, bound, names=False)
 
     def _search(self, at: int, bound: int, *, names: bool) -> None:
-        whole, room = self._whole(at).tokens, bound - self._used + self._tokens(at)
+        whole, room = self._forms.whole(at).tokens, bound - self._used + self._tokens(at)
         # A form has more or fewer tokens than it is asked to have.
         aim, low, high = float(room), 0.0, 0.0
         for _ in range(_TRIES):
-            form = self._shortened(at, aim / whole, whole, names=names)
+            form = self._forms.shortened(at, aim / whole, whole, names=names)
             if form.tokens <= room:
                 self._upgrade(at, form, bound)
                 if form.tokens >= _FULL * room:
@@ -266,48 +258,7 @@ class Filling:
     def _show_short_runs(self) -> None:
         """Shows what is shorter than a note of it."""
         for run in reversed(neighbours(self._units, self._shown)):
-            tokens = sum(self._whole(at).tokens for at in run)
+            tokens = sum(self._forms.whole(at).tokens for at in run)
             if tokens <= self._least_note and self._used + tokens + self._least_note <= self._limit:
                 for at in run:
-                    self._show(at, self._whole(at))
-
-    # --- forms -------------------------------------------------------------------------------------------------------
-
-    def _whole(self, at: int) -> Form:
-        unit = self._units[at]
-        return Form(tuple(self._messages[unit.start : unit.end]), sum(self._sizes[unit.start : unit.end]))
-
-    def _least(self, at: int) -> Form:
-        """The fewest tokens that a pinned unit can have: its results in a line, its own text as it is."""
-        return self._form(at, lambda index: self._texts.line(index) if index > self._units[at].start else None)
-
-    def _line(self, at: int) -> Form:
-        if (at, 0.0) not in self._forms:
-            self._forms[at, 0.0] = self._form(at, self._texts.line)
-        return self._forms[at, 0.0]
-
-    def _short(self, at: int, ratio: float) -> Form:
-        if (at, ratio) not in self._forms:
-            self._forms[at, ratio] = self._shortened(at, ratio, self._most)
-        return self._forms[at, ratio]
-
-    def _shortened(self, at: int, ratio: float, most: int, *, names: bool = True) -> Form:
-        pinned = self._units[at].pinned is not None
-
-        def short(index: int) -> BaseMessage | None:
-            if pinned and index == self._units[at].start:
-                return None
-            return self._texts.shorter(index, max(LINE, min(int(ratio * self._sizes[index]), most)), names=names)
-
-        return self._form(at, short)
-
-    def _form(self, at: int, make: Callable[[int], BaseMessage | None]) -> Form:
-        shown, tokens = [], 0
-        for index in self._units[at].indices:
-            made = make(index)
-            size = self._sizes[index] if made is None else self._count(made)
-            if made is None or size >= self._sizes[index]:
-                made, size = self._messages[index], self._sizes[index]
-            shown.append(made)
-            tokens += size
-        return Form(tuple(shown), tokens)
+                    self._show(at, self._forms.whole(at))
