@@ -68,6 +68,18 @@ class Habits:
             return False
         return self._try(lambda: setattr(self, "_rows", HabitRows(database)))
 
+    def knows(self, thread: str) -> bool:
+        """Whether something was expected of the thread before, here or in another process with the same database."""
+        key = _digest(thread)
+        with self._lock:
+            if key in self._threads:
+                return True
+        rows, found = self._rows, []
+        if rows is None or not self._usable():
+            return False
+        self._try(lambda: found.append(rows.get(key)))
+        return bool(found) and found[0] is not None
+
     def expected(self, thread: str, agent: str, prices: Prices, tool_tokens: int) -> Expected:
         """What is expected of the thread, by those of this agent that began before it."""
         key, owner = _digest(thread), _digest(agent)

@@ -149,6 +149,10 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         if rates is not None and rates.caching != "none":
             start = _cacheable_from(bare, rates.min_cache_tokens) - head
         head_tokens = sum(segment.tokens for segment in bare[:head])
+        if self._began_elsewhere(request):
+            return request, _Outcome(
+                "the thread began without this, and the model's signed thoughts hold only after that"
+            )
         policy, thread = self._policy(request, rates, tool, head_tokens)
         view = self._view(request, start, policy, head_tokens)
         self._learn(thread, request, view)
@@ -199,6 +203,12 @@ class HistoryCompressionMiddleware(FlowMiddleware):
             self.failed(self.part, error, "request")
             return self.history.examine(request.messages, start=start, policy=policy, max_tokens=_NO_LIMIT)
 
+    def _began_elsewhere(self, request: ModelRequest[Any]) -> bool:
+        """Whether there are thoughts that were signed after a history that was sent as it is."""
+        if not binds_history(request) or not any(isinstance(message, AIMessage) for message in request.messages):
+            return False
+        return not self.history.habits.knows(_thread_key(request)[0])
+
     def _policy(
         self, request: ModelRequest[Any], rates: Rates | None, tool: str | None, head_tokens: int
     ) -> tuple[Policy, str]:
@@ -207,7 +217,7 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         thread, agent = _thread_key(request)
         tokens = self.history.tool_tokens(tool) if tool else 0
         expected = Expected()
-        if tool is not None or self.history.chat is not None:
+        if tool is not None or self.history.chat is not None or binds_history(request):
             expected = self.history.habits.expected(thread, agent, Prices.of(in_use), tokens)
         policy = self.history.policy(
             in_use, tool=tool, expected=expected, tool_tokens=tokens, head_tokens=_rounded(head_tokens)

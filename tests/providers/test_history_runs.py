@@ -246,6 +246,22 @@ def test_nothing_before_a_signed_thought_is_rewritten(
     assert "thinking" in kinds
 
 
+def test_a_thread_that_ran_without_us_is_left_alone_where_its_thoughts_hold_only_so(provider: ProviderServer) -> None:
+    """Results that come again were sent whole, and the thoughts after them are signed with that."""
+    provider.renewed(Reader(steps=[(1, 2), (1, 2), (3,)], thinking="Hm."))
+    saver = InMemorySaver()
+    with only_history() as tokopt:
+        ask(agent_of("bare", "anthropic", provider, tokopt, settings=THINKS[0], checkpointer=saver), "1")
+        before = len(provider.answered)
+        ours = agent_of("middleware", "anthropic", provider, tokopt, settings=THINKS[0], checkpointer=saver)
+        ask(ours, "1")
+        assert changes(provider.answered) == 0
+        assert not any("same as" in text for record in provider.answered[before:] for text in strings(record.body))
+        ask(ours, "2")  # one of its own
+        assert any("same as" in text for text in strings(provider.answered[-1].body))
+        assert tokopt.report().failures == ()
+
+
 # --- room ------------------------------------------------------------------------------------------------------------
 
 
