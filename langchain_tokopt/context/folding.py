@@ -15,12 +15,12 @@ from typing import Final
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
+from langchain_tokopt.context.item import MESSAGE_TOKENS
 from langchain_tokopt.context.lossless.size import text_size
 from langchain_tokopt.context.memory import Block, ChatMemory, Digest
 from langchain_tokopt.context.memory.render import is_users
 from langchain_tokopt.context.policy import Policy
 
-MESSAGE_TOKENS: Final = 4
 # A fold has to be worth this many times what it costs: what is expected may not come.
 MARGIN: Final = 1.3
 # A message that asks may need what was said before. Of those that do, a part gets as much as may be recalled.

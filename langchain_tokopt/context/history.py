@@ -73,14 +73,16 @@ class View:
 
 
 class HistoryCompression:
-    """Shows tool results in fewer tokens, without loss.
+    """Shows a history in fewer tokens.
 
-    A result, or a run of its lines, that was shown before becomes a reference to its earliest copy; JSON takes its
-    smallest shape; terminal codes and whitespace that nobody sees go. Results with `status="error"` and everything
-    that is not text of a tool result stay as they are. Safe to share between threads and agents.
+    Without loss: a result, or a run of its lines, that was shown before becomes a reference to its earliest copy; JSON
+    takes its smallest shape; terminal codes and whitespace that nobody sees go. Then in part, where the model can get
+    the rest back: large results at once, seen ones where that pays. Results with `status="error"` stay as they are, and
+    without `chat` and `max_tokens` so does everything that is not text of a tool result. Safe to share between threads
+    and agents.
 
     Args:
-        lossless: Whether tool results are changed at all.
+        lossless: Whether tool results are made shorter without loss.
         dedupe: Refer to what was shown before instead of showing it again.
         json: Show JSON results in their smallest shape.
         whitespace: Leave out terminal codes, overwritten progress bars, spaces at line ends and blank lines.

@@ -217,7 +217,9 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         thread, agent = _thread_key(request)
         tokens = self.history.tool_tokens(tool) if tool else 0
         expected = Expected()
-        if tool is not None or self.history.chat is not None or binds_history(request):
+        # A thread that is only watched was sent as it is: it does not begin with this.
+        begins = binds_history(request) and self.mode != "shadow"
+        if begins or (not binds_history(request) and (tool is not None or self.history.chat is not None)):
             expected = self.history.habits.expected(thread, agent, Prices.of(in_use), tokens)
         policy = self.history.policy(
             in_use, tool=tool, expected=expected, tool_tokens=tokens, head_tokens=_rounded(head_tokens)

@@ -13,13 +13,13 @@ from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_tokopt.context.fitting import Fitted, fitted
 from langchain_tokopt.context.importance import MessageImportance
+from langchain_tokopt.context.item import MESSAGE_TOKENS
 from langchain_tokopt.context.lossless.size import text_size
 from langchain_tokopt.context.message_text import message_text
 from langchain_tokopt.errors import ContextTooLargeError
 from langchain_tokopt.tokens import TokenCounter
 
 SHARE: Final = 0.6
-MESSAGE_TOKENS: Final = 4
 
 
 def shortened(

@@ -262,6 +262,18 @@ def test_a_thread_that_ran_without_us_is_left_alone_where_its_thoughts_hold_only
         assert tokopt.report().failures == ()
 
 
+def test_a_thread_that_was_only_watched_did_not_begin_with_us(provider: ProviderServer, tmp_path: Path) -> None:
+    """In shadow it was sent as it is, and so it goes on when the optimiser is switched on."""
+    provider.renewed(Reader(steps=[(1, 2), (1, 2), (3,)], thinking="Hm."))
+    saver = InMemorySaver()
+    for mode in ("shadow", "optimize"):
+        with only_history(mode=mode, data_dir=tmp_path) as tokopt:
+            agent = agent_of("middleware", "anthropic", provider, tokopt, settings=THINKS[0], checkpointer=saver)
+            ask(agent, "1")
+            assert tokopt.report().failures == ()
+    assert changes(provider.answered) == 0
+
+
 # --- room ------------------------------------------------------------------------------------------------------------
 
 

@@ -51,7 +51,7 @@ class ChatMemory:
         ratio: Which part of a block's tokens its short form may have.
         recall_tokens: The most that is recalled for a question; 0 for nothing.
         embeddings: Recalls what is said in other words, too; without it the words decide.
-        retrievable: Whether the model can ask for the original of a block.
+        retrievable: Whether the model can ask for the original of a block, for `view`; a `HistoryCompression` knows.
         summaries: Shows its summaries where it has them, see there.
         size: Says how many tokens a text has.
         remember: Keep what was computed, within bounds, so that a growing thread costs only what is new.
