@@ -31,7 +31,7 @@ from typing import Any
 from langchain_core.documents import Document
 
 from benchmarks.history import COUNTER, searchable
-from benchmarks.peers.headroom import HeadroomPeer
+from benchmarks.peers.headroom import HeadroomPeer, is_installed
 from benchmarks.rows import Measure, publish
 from benchmarks.tools import read_rows
 from benchmarks.tools_vectors import KeptVectors, open_vectors
@@ -128,12 +128,8 @@ def methods(wanted: Sequence[str], known: KeptVectors | None) -> Iterator[tuple[
     """The methods that are wanted and can run here; why another one cannot is said."""
     plain: dict[str, Method] = {"truncate": truncate, "bm25": bm25, "headroom": headroom, "ours": ours}
     for name in wanted:
-        if name == "headroom":
-            try:
-                HeadroomPeer()
-            except ImportError as error:
-                print(f"headroom-ai is not installed ({error}): its figures are missing", file=sys.stderr)
-                continue
+        if name == "headroom" and not is_installed():
+            continue
         if name in plain:
             yield name, plain[name]
         elif known is not None:

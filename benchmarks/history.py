@@ -36,7 +36,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, trim_messages
 
-from benchmarks.peers.headroom import HeadroomPeer
+from benchmarks.peers.headroom import HeadroomPeer, is_installed
 from benchmarks.peers.summarization import kept_facts
 from benchmarks.rows import Measure, publish
 from benchmarks.tools import read_rows
@@ -167,12 +167,8 @@ def methods(wanted: Sequence[str], known: KeptVectors | None) -> Iterator[tuple[
     """The methods that are wanted and can run here; why another one cannot is said."""
     plain = {"keep_last": keep_last, "bm25": bm25, "summarization": summarization, "headroom": headroom, "ours": ours}
     for name in wanted:
-        if name == "headroom":
-            try:
-                HeadroomPeer()
-            except ImportError as error:
-                print(f"headroom-ai is not installed ({error}): its figures are missing", file=sys.stderr)
-                continue
+        if name == "headroom" and not is_installed():
+            continue
         if name in plain:
             yield name, plain[name]
         elif known is not None:

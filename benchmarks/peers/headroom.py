@@ -6,6 +6,7 @@ Nothing is sent anywhere: its offline switch is set, and so is the one that turn
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 
@@ -25,3 +26,13 @@ class HeadroomPeer:
     def __call__(self, text: str, question: str, share: float) -> str:
         """The text with about `share` of its tokens: whole sentences in their order, a line each."""
         return str(self._crusher.compress(text, question, share).compressed)
+
+
+def is_installed() -> bool:
+    """Whether there is such a peer; where there is none it is said why."""
+    try:
+        HeadroomPeer()
+    except ImportError as error:
+        print(f"headroom-ai is not installed ({error}): its figures are missing", file=sys.stderr)
+        return False
+    return True
