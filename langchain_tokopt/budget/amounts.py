@@ -1,4 +1,4 @@
-"""Amounts in whole nano-USD and whole tokens: what a limit may be, and how it is read."""
+"""Amounts in whole nano-USD, whole tokens and calls: what a limit may be, and how it is read."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ _USD_FORMS = 'give a positive amount such as "5.00" or Decimal("0.25"), in steps
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """Money and tokens side by side: nano-USD and tokens, both whole numbers."""
+    """Money, tokens and calls side by side: nano-USD, tokens and calls, all of them whole numbers."""
 
     nano: int = 0
     tokens: int = 0
+    calls: int = 0
 
     def __add__(self, other: Amount) -> Amount:
-        return Amount(self.nano + other.nano, self.tokens + other.tokens)
+        return Amount(self.nano + other.nano, self.tokens + other.tokens, self.calls + other.calls)
 
     def less(self, other: Amount) -> Amount:
-        return Amount(self.nano - other.nano, self.tokens - other.tokens)
+        return Amount(self.nano - other.nano, self.tokens - other.tokens, self.calls - other.calls)
 
     def beyond(self, other: Amount) -> Amount:
         """By how much this is more than `other`, each unit for itself and never below 0."""
-        return Amount(max(0, self.nano - other.nano), max(0, self.tokens - other.tokens))
+        return Amount(
+            max(0, self.nano - other.nano), max(0, self.tokens - other.tokens), max(0, self.calls - other.calls)
+        )
 
     def __bool__(self) -> bool:
-        return bool(self.nano or self.tokens)
+        return bool(self.nano or self.tokens or self.calls)
 
     @property
     def usd(self) -> Decimal:
@@ -60,6 +63,19 @@ def read_usd(usd: object) -> int | None:
     if not amount.is_finite() or not _SMALLEST_USD <= amount <= _MAX_USD or amount % _SMALLEST_USD:
         raise ConfigurationError("usd", usd, _USD_FORMS)
     return int(amount / _SMALLEST_USD)
+
+
+def read_calls(calls: object) -> int | None:
+    """A number of calls, `None` for no limit.
+
+    Raises:
+        ConfigurationError: Not a whole number, not positive, or too large.
+    """
+    if calls is None:
+        return None
+    if isinstance(calls, bool) or not isinstance(calls, int) or not 1 <= calls <= MAX_AMOUNT:
+        raise ConfigurationError("calls", calls, "give a whole number of calls from 1 up, such as 1_000")
+    return calls
 
 
 def read_tokens(argument: str, tokens: object) -> int | None:

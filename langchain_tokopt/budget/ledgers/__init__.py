@@ -1,0 +1,1 @@
+"""Where budgets are kept: one contract, over SQLite, PostgreSQL and Redis."""
