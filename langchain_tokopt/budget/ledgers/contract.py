@@ -17,6 +17,7 @@ from langchain_tokopt.budget.ledgers.words import (
     Granted,
     Refusal,
     Settlement,
+    Source,
     StoredLimit,
     Valued,
 )
@@ -118,20 +119,20 @@ class Ledger(Protocol):
     # --- limits and feedback ---
 
     def limits(self) -> list[StoredLimit]:
-        """The limits that are kept here, by node and per."""
+        """The limits that are kept here, by node, per and source."""
         ...
 
     def put_limits(
         self, limits: Sequence[StoredLimit], *, reasons: Mapping[str, str] | None = None, now: float
     ) -> None:
-        """Keep the limits, each in the place of the one for its node and per, all of them or none.
+        """Keep the limits, each in the place of the one for its node, per and source, all of them or none.
 
-        Each is written into the journal: as "set", or as "moved" when it comes from an allocation, with the text that
+        Each is written into the journal: as "moved" when it comes from an allocation, else as "set", with the text that
         `reasons` has for its node.
         """
         ...
 
-    def drop_limit(self, node: str, per: Per, *, now: float, reason: str | None = None) -> bool:
+    def drop_limit(self, node: str, per: Per, *, source: Source, now: float, reason: str | None = None) -> bool:
         """Whether there was such a limit; it is gone, and the journal says so ("dropped")."""
         ...
 

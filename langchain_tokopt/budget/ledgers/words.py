@@ -13,6 +13,7 @@ from langchain_tokopt.budget.periods import Per
 NOTHING = Amount()
 
 Action = Literal["reserved", "settled", "overage", "released", "expired", "set", "dropped", "moved"]
+Source = Literal["set", "allocated", "granted"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -151,7 +152,10 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class StoredLimit:
-    """A limit that is kept with the ledger, for all processes: set by an operator, or by an allocation.
+    """A limit that is kept with the ledger, for all processes; there is one for each node, per and source.
+
+    What is set by an operator stands instead of the limit in the code. What was allocated stands beside it: both hold.
+    What was granted is added to it, until it ends.
 
     Attributes:
         node: A node, or a pattern of nodes such as "user=*".
@@ -173,7 +177,7 @@ class StoredLimit:
     calls: int | None = None
     timezone: str = "UTC"
     hard: bool = True
-    source: Literal["set", "allocated"] = "set"
+    source: Source = "set"
     at: float = 0.0
     until: float | None = None
 
