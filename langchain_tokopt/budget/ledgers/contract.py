@@ -119,13 +119,13 @@ class Ledger(Protocol):
     # --- limits and feedback ---
 
     def limits(self) -> list[StoredLimit]:
-        """The limits that are kept here, by node, per and source."""
+        """The limits that are kept here, by node, per, source and scope."""
         ...
 
     def put_limits(
         self, limits: Sequence[StoredLimit], *, reasons: Mapping[str, str] | None = None, now: float
     ) -> None:
-        """Keep the limits, each in the place of the one for its node, per and source, all of them or none.
+        """Keep the limits, each in the place of the one for its node, per, source and scope, all of them or none.
 
         Each is written into the journal: as "moved" when it comes from an allocation, else as "set", with the text that
         `reasons` has for its node.
@@ -133,7 +133,7 @@ class Ledger(Protocol):
         ...
 
     def drop_limit(self, node: str, per: Per, *, source: Source, now: float, reason: str | None = None) -> bool:
-        """Whether there was such a limit; it is gone, and the journal says so ("dropped")."""
+        """Whether there was such a limit, of whatever scope; it is gone, and the journal says so ("dropped")."""
         ...
 
     def claim(self, task: str, *, now: float, until: float) -> bool:

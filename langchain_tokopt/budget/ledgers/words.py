@@ -152,7 +152,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class StoredLimit:
-    """A limit that is kept with the ledger, for all processes; there is one for each node, per and source.
+    """A limit that is kept with the ledger, for all processes; one for each node, per, source and scope.
 
     What is set by an operator stands instead of the limit in the code. What was allocated stands beside it: both hold.
     What was granted is added to it, until it ends.
@@ -166,6 +166,7 @@ class StoredLimit:
         timezone: IANA name of the time zone whose calendar counts.
         hard: Whether calls are refused; otherwise it only alerts.
         source: Who set it.
+        scope: The one run or thread that it is for; "" for all.
         at: When, Unix time in seconds.
         until: When it ends by itself, Unix time in seconds; `None` for never.
     """
@@ -178,6 +179,7 @@ class StoredLimit:
     timezone: str = "UTC"
     hard: bool = True
     source: Source = "set"
+    scope: str = ""
     at: float = 0.0
     until: float | None = None
 
