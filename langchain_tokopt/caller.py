@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from langchain_tokopt.events import Who, who
+from langchain_tokopt.events import Who, lookup, who
 
 if TYPE_CHECKING:
     from langchain.agents.middleware.types import ModelRequest
@@ -49,6 +49,16 @@ def call_who(request: ModelRequest[Any]) -> Who:
     if info is None or (found.thread and found.run):
         return found
     return replace(found, thread=found.thread or info.thread_id, run=found.run or info.run_id)
+
+
+def call_value(request: ModelRequest[Any], *keys: str) -> str | None:
+    """What the caller says under one of these keys: in the runtime context, `configurable` or `metadata`."""
+    config = active_config() or {}
+    for source in (getattr(request.runtime, "context", None), config.get("configurable"), config.get("metadata")):
+        value = lookup(source, keys)
+        if value is not None:
+            return value
+    return None
 
 
 def caller_is_known(request: ModelRequest[Any]) -> bool:

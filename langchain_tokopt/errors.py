@@ -56,11 +56,13 @@ class BudgetExceededError(TokOptError):
     """A call would go over a limit. The only error of this package that may stop an agent.
 
     Attributes:
-        limit: The limit that was hit, in USD (`Decimal`) or tokens (`int`).
+        limit: The limit that was hit, in USD (`Decimal`), tokens or calls (`int`).
         spent: What is spent and held under that limit, in the same unit.
         needed: What the refused call would have reserved, in the same unit.
-        unit: "usd" or "tokens".
+        unit: "usd", "tokens" or "calls".
         resets_at: When the limit's period ends (timezone-aware UTC), `None` for a limit without a period.
+        node: The node that the limit is on, such as "project=shop"; "global" for the root.
+        per: What the limit is for, such as "day".
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class BudgetExceededError(TokOptError):
         needed: Decimal | int,
         unit: str,
         resets_at: datetime | None = None,
+        node: str = "global",
+        per: str = "forever",
     ) -> None:
         super().__init__(message)
         self.limit = limit
@@ -79,3 +83,5 @@ class BudgetExceededError(TokOptError):
         self.needed = needed
         self.unit = unit
         self.resets_at = resets_at
+        self.node = node
+        self.per = per

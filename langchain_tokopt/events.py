@@ -84,7 +84,7 @@ def who(
     found: dict[str, str] = {}
     for name, keys in _KEYS.items():
         for source in sources:
-            value = _lookup(source, keys)
+            value = lookup(source, keys)
             if value is not None:
                 found[name] = value
                 break
@@ -94,7 +94,8 @@ def who(
     return Who(**found)
 
 
-def _lookup(source: object, keys: tuple[str, ...]) -> str | None:
+def lookup(source: object, keys: tuple[str, ...]) -> str | None:
+    """The first of the keys that a mapping or an object has a plain value for, as text."""
     if source is None:
         return None
     for key in keys:
@@ -177,15 +178,38 @@ class Decision(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation(Event):
-    """A step in the life of a budget reservation; amounts are what this step moved (`usd` is `None` if unpriced)."""
+    """A step in the life of a budget reservation; amounts are what this step moved (`usd` is `None` if unpriced).
+
+    `path` is where the call stands in the hierarchy of the budget of that name.
+    """
 
     action: Literal["reserved", "settled", "released", "refused", "expired", "overage"]
     reservation: str | None = None
+    budget: str = "default"
     path: str | None = None
     tokens: int | None = None
     usd: Decimal | None = None
     reason: str | None = None
     seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitAlert(Event):
+    """Spending under a limit has reached one of the shares that its owner wants to hear of.
+
+    `limit` and `spent` are nano-USD, tokens or calls, as `unit` says; `resets_at` is Unix time in seconds, `None` for a
+    limit that never ends. `hard` tells a limit that stops calls from one that only alerts.
+    """
+
+    budget: str
+    path: str
+    per: str
+    unit: Literal["usd", "tokens", "calls"]
+    share: float
+    limit: int
+    spent: int
+    hard: bool = True
+    resets_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,7 +88,8 @@ async def test_all_parts_work_together_in_an_agent(is_async: bool) -> None:
         assert len(second) < len(LOG) / 10
         state = agent.get_state({"configurable": {"thread_id": "t"}}).values["messages"]
         assert [m.text for m in state if m.type == "tool"] == [LOG, LOG]
-        spent = tokopt.status()["budget"]["tokens"]
+        [root] = tokopt.status()["budget"]["nodes"]
+        spent = root["tokens"]
         assert (spent["spent"], spent["held"]) == (100 + 10 + 1100 + 10 + 2100 + 5 + 50 + 1, 0)
         tokopt.telemetry.flush()
         events = list(tokopt.telemetry.events())

@@ -1,10 +1,11 @@
-"""Hard limits on what agents spend, in USD and tokens: reserved before a call, settled after it."""
+"""Limits on what agents spend, on every level, in USD, tokens and calls: reserved before a call, settled after it."""
 
-from langchain_tokopt.budget.accounts import Correction
 from langchain_tokopt.budget.budget import Budget
-from langchain_tokopt.budget.hold import Hold
+from langchain_tokopt.budget.hold import Hold, Shortage
+from langchain_tokopt.budget.ledgers.words import Correction
+from langchain_tokopt.budget.limits import Limit
 from langchain_tokopt.budget.middleware import BudgetMiddleware
-from langchain_tokopt.budget.refusals import BudgetStoreError, CallRefusedError, UnknownPriceError
+from langchain_tokopt.budget.refusals import BudgetStoreError, CallRefusedError, UnknownNodeError, UnknownPriceError
 from langchain_tokopt.budget.spending import Spending
 from langchain_tokopt.budget.watch import watching
 from langchain_tokopt.budget.worst_case import WorstCase, worst_case
@@ -16,7 +17,10 @@ __all__ = [
     "CallRefusedError",
     "Correction",
     "Hold",
+    "Limit",
+    "Shortage",
     "Spending",
+    "UnknownNodeError",
     "UnknownPriceError",
     "WorstCase",
     "watching",

@@ -5,60 +5,94 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from langchain_tokopt.budget.alerts import alerts, say
 from langchain_tokopt.budget.amounts import Amount
 from langchain_tokopt.budget.hold import Hold
 from langchain_tokopt.budget.leases import Leases
+from langchain_tokopt.budget.ledgers.opening import open_ledger
+from langchain_tokopt.budget.nodes import shown
 from langchain_tokopt.budget.outage import Outage, Owed
+from langchain_tokopt.budget.rules import Rules
 from langchain_tokopt.errors import StoreError
 from langchain_tokopt.events import Reservation, Sink
 
 if TYPE_CHECKING:
-    from langchain_tokopt.budget.ledger import Ledger
+    from langchain_tokopt.budget.ledgers.contract import Ledger
     from langchain_tokopt.database import Database
 
 Action = Literal["reserved", "settled", "released", "refused", "expired", "overage"]
+
+# How old what is known of the limits in the ledger may get.
+_LIMITS_SECONDS = 5.0
 
 
 class Books:
     """One budget's way to the ledger.
 
     `settle` and `release` never raise for a ledger that cannot be used; what reads or reserves raises `StoreError`.
+
+    Attributes:
+        store: Where the ledger is; `None` for memory.
     """
 
     def __init__(
-        self, name: str, *, database: Database | None, lease_seconds: float, clock: Callable[[], float]
+        self, name: str, *, rules: Rules, store: Any, lease_seconds: float, clock: Callable[[], float]
     ) -> None:
-        self.database = database
+        self.store = store
+        self.name = name
         self.clock = clock
         self.outage = Outage(name)
         self.leases = Leases(self._renew, every_seconds=lease_seconds / 3)
+        self._rules = rules
         self._lease_seconds = lease_seconds
         self._own_database: Database | None = None
         self._ledger: Ledger | None = None
         self._opening = threading.Lock()
         self._swept_at = float("-inf")
+        self._read_at = float("-inf")
 
     def ledger(self) -> Ledger:
-        """The ledger, in memory when no database was given."""
-        if self._ledger is None:
-            from langchain_tokopt.budget.ledger import Ledger
-            from langchain_tokopt.database import Database
+        """The ledger, with the limits that are kept in it laid over those of the code."""
+        ledger = self._ledger or self._open()
+        now = self.clock()
+        if abs(now - self._read_at) >= _LIMITS_SECONDS:
+            self._rules.lay_over(ledger.limits())
+            self._read_at = now
+        return ledger
 
+    def _open(self) -> Ledger:
+        if self.store is None:
             with self._opening:
-                if self.database is None:
-                    self.database = self._own_database = Database()
-            # Not under the lock: while a server cannot be reached, threads must not wait for each other's attempts.
-            self._ledger = Ledger(self.database)
+                if self.store is None:
+                    from langchain_tokopt.database import Database
+
+                    self.store = self._own_database = Database()
+        # Not under the lock: while a server cannot be reached, threads must not wait for each other's attempts.
+        ledger, own = open_ledger(self.store, budget=self.name)
+        with self._opening:
+            if self._ledger is None:
+                self._ledger, self._own_database = ledger, self._own_database or own
+                return ledger
+        ledger.close()
+        if own is not None:
+            own.close()
         return self._ledger
+
+    def refresh(self) -> None:
+        """The next use reads the limits that are kept in the ledger anew."""
+        self._read_at = float("-inf")
 
     def settle(self, owed: Owed) -> None:
         """Book what a call took; what cannot be booked now is kept for later."""
         began = time.perf_counter()
         hold, actual, reason, sink = owed
+        now = self.clock()
         try:
-            done = self.ledger().settle(hold.id, [hold.account], actual, now=self.clock(), reason=reason)
+            done = self.ledger().settle(
+                hold.id, actual, accounts=hold.terms.accounts, path=str(hold.path), now=now, reason=reason
+            )
         except StoreError as error:
             self.outage.keep(owed)
             self.outage.failed(error, sink, "response")
@@ -70,6 +104,9 @@ class Books:
         if done.over:
             late = "late: nothing was held for it" if done.outcome == "late" else "more than was reserved"
             self.tell(sink, "overage", hold, done.over, reason=f"{late}; {reason}" if reason else late, began=began)
+        for alert in alerts(self.name, hold, actual, done, at=now):
+            say(alert)
+            sink.emit(alert)
 
     def settle_owed(self) -> None:
         """Book what could not be booked before."""
@@ -92,8 +129,10 @@ class Books:
     def sweep(self, sink: Sink, *, only_when_due: bool = False) -> int:
         """How many reservations of dead processes were freed."""
         began, now = time.perf_counter(), self.clock()
-        if only_when_due and now - self._swept_at < self._lease_seconds:
+        if only_when_due and 0 <= now - self._swept_at < self._lease_seconds:
             return 0
+        # A clock that was put forward must not make the calls of this process look dead.
+        self.leases.renew()
         expired = self.ledger().sweep(now=now)
         self._swept_at = now
         for one in expired:
@@ -101,7 +140,8 @@ class Books:
                 at=now,
                 action="expired",
                 reservation=one.reservation,
-                path=one.accounts[0].key,
+                budget=self.name,
+                path=shown(one.path),
                 tokens=one.amount.tokens,
                 usd=one.amount.usd if one.amount.nano else None,
                 reason="the lease ran out",
@@ -117,7 +157,8 @@ class Books:
             who=hold.who,
             action=action,
             reservation=hold.id,
-            path=hold.account.key,
+            budget=self.name,
+            path=shown(str(hold.path)),
             tokens=amount.tokens,
             usd=None if hold.rates is None and not amount.nano else amount.usd,
             reason=reason,
@@ -129,6 +170,8 @@ class Books:
         """Book what is owed and stop renewing leases. A database that was handed in stays open."""
         self.settle_owed()
         self.leases.close()
+        if self._ledger is not None:
+            self._ledger.close()
         if self._own_database is not None:
             self._own_database.close()
 

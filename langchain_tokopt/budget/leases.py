@@ -66,10 +66,18 @@ class Leases:
     def renew_all(self) -> bool:
         """Renew what is under way; whether there is a reason to come back."""
         with self._lock:
-            live = sorted(self._live)
-            if not live:
+            if not self._live:
                 self._thread = None
                 return False
+        self.renew()
+        return True
+
+    def renew(self) -> None:
+        """Renew what is under way."""
+        with self._lock:
+            live = sorted(self._live)
+        if not live:
+            return
         try:
             self._renew(live)
             self._failed = False
@@ -77,7 +85,6 @@ class Leases:
             if not self._failed:
                 log.warning("budget: the leases of %d calls under way could not be renewed: %s", len(live), error)
             self._failed = True
-        return True
 
     # --- forks: the thread and what is under way stay in the parent ---
 

@@ -1,86 +1,136 @@
-"""A limit: how much, for what, and from when to when."""
+"""A limit: how much, from when to when, and whether it stops a call or only alerts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import tzinfo
 from decimal import Decimal
-from hashlib import sha256
 from typing import Any
 
-from langchain_tokopt.budget.accounts import Account, Balance, Cap
-from langchain_tokopt.budget.amounts import read_tokens, read_usd
+from langchain_tokopt.budget.amounts import read_calls, read_tokens, read_usd
+from langchain_tokopt.budget.ledgers.words import Balance, StoredLimit
 from langchain_tokopt.budget.periods import Per, Period, period_at, read_per, read_timezone
 from langchain_tokopt.errors import ConfigurationError
-from langchain_tokopt.events import Who
 from langchain_tokopt.pricing import from_nano
 
+_MOST_ALERTS = 16
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """How much may be spent under one name.
+    """How much may be spent in a period, in USD, tokens, calls, or several of them at once.
 
     Attributes:
-        name: Limits of one name and kind of period count on the same accounts.
-        nano: The limit in nano-USD, `None` for none.
-        tokens: The limit in tokens, `None` for none.
-        per: What it is for.
-        zone: Whose calendar counts.
+        usd: The limit in USD: `Decimal`, `str` or `int`. A float is read as it is written, and refused when it is
+            finer than a nano-USD: amounts are kept and counted in whole nano-USD.
+        tokens: The limit in tokens, input and output together.
+        calls: The limit in model calls.
+        per: What the limit is for: "forever", one "run" (invocation) of an agent, one "thread", or a calendar "hour",
+            "day", "week" (from Monday) or "month".
+        timezone: IANA name of the time zone whose calendar counts.
+        hard: Whether a call that does not fit is stopped. A soft limit only alerts.
+        alert_at: The shares of the limit at which spending raises an alert.
+
+    Raises:
+        ConfigurationError: A setting cannot work.
     """
 
-    name: str
-    nano: int | None
-    tokens: int | None
-    per: Per
-    zone: tzinfo
+    usd: Decimal | str | float | None = None
+    tokens: int | None = None
+    calls: int | None = None
+    per: Per = "forever"
+    timezone: str = "UTC"
+    hard: bool = True
+    alert_at: Sequence[float] = (0.8, 1.0)
+    nano: int | None = field(init=False, repr=False, compare=False)
+    zone: tzinfo = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.usd is None and self.tokens is None and self.calls is None:
+            raise ConfigurationError("usd", None, 'give a limit: usd="5.00", tokens=100_000, calls=50, or several')
+        if not isinstance(self.hard, bool):
+            raise ConfigurationError("hard", self.hard, "use True to stop calls, False only to alert")
+        nano = read_usd(self.usd)
+        read_tokens("tokens", self.tokens)
+        read_calls(self.calls)
+        object.__setattr__(self, "nano", nano)
+        object.__setattr__(self, "usd", None if nano is None else from_nano(nano))
+        object.__setattr__(self, "per", read_per(self.per))
+        object.__setattr__(self, "zone", read_timezone(self.timezone))
+        object.__setattr__(self, "alert_at", _shares(self.alert_at))
 
     @classmethod
-    def read(cls, *, name: object, usd: object, tokens: object, per: object, timezone: object) -> Limit:
-        """The limit that the user asked for.
-
-        Raises:
-            ConfigurationError: A setting cannot work.
-        """
-        if usd is None and tokens is None:
-            raise ConfigurationError("usd", None, 'give a limit: usd="5.00", tokens=100_000, or both')
-        if not isinstance(name, str) or not 1 <= len(name) <= 128 or ":" in name:
-            raise ConfigurationError("name", name, 'use 1 to 128 characters without ":"')
-        return cls(name, read_usd(usd), read_tokens("tokens", tokens), read_per(per), read_timezone(timezone))
+    def stored(cls, stored: StoredLimit) -> Limit:
+        """The limit that is kept with the ledger."""
+        return cls(
+            usd=None if stored.nano is None else from_nano(stored.nano),
+            tokens=stored.tokens,
+            calls=stored.calls,
+            per=stored.per,
+            timezone=stored.timezone,
+            hard=stored.hard,
+        )
 
     @property
     def scoped(self) -> bool:
         """Whether every run or thread has the limit for itself."""
         return self.per in ("run", "thread")
 
+    @property
+    def tightness(self) -> tuple[float, float, float]:
+        """What sorts limits of one kind of period, the tightest first."""
+        inf = float("inf")
+        return (
+            inf if self.nano is None else self.nano,
+            inf if self.tokens is None else self.tokens,
+            inf if self.calls is None else self.calls,
+        )
+
     def period(self, now: float) -> Period:
+        """The period that `now` (Unix time) falls into."""
         return period_at(self.per, now, self.zone)
 
-    def key(self, scope: str = "") -> str:
-        """The key of the limit's accounts; for one per run or thread, that of the `scope`."""
-        if not self.scoped:
-            return f"{self.name}:{self.per}"
-        return f"{self.name}:{self.per}:{scope if len(scope) <= 256 else sha256(scope.encode()).hexdigest()}"
+    def __str__(self) -> str:
+        parts = [
+            *([f"${self.usd:f}"] if self.usd is not None else []),
+            *([f"{self.tokens:,} tokens"] if self.tokens is not None else []),
+            *([f"{self.calls:,} calls"] if self.calls is not None else []),
+        ]
+        return f"{' and '.join(parts)} {'in all' if self.per == 'forever' else f'per {self.per}'}"
 
-    def scope(self, who: Who) -> str | None:
-        return {"run": who.run, "thread": who.thread}.get(self.per)
 
-    def cap(self, account: Account, *, priced: bool) -> Cap:
-        """The cap on an account. A call without a known price is under the limit in tokens only."""
-        return Cap(account, self.nano if priced else None, self.tokens)
-
-    def figures(self, balance: Balance) -> dict[str, dict[str, Any]]:
-        """Limit, spent, held and left: USD as `Decimal`, tokens as `int`, `None` without a limit."""
-        taken = balance.taken
-        usd: dict[str, Decimal | None] = {
-            "limit": None if self.nano is None else from_nano(self.nano),
+def figures(balance: Balance, limit: Limit | None = None) -> dict[str, dict[str, Any]]:
+    """Limit, spent, held and left by unit: USD as `Decimal`, tokens and calls as `int`; `None` without a limit."""
+    taken = balance.taken
+    nano, tokens, calls = (limit.nano, limit.tokens, limit.calls) if limit is not None else (None, None, None)
+    return {
+        "usd": {
+            "limit": None if nano is None else from_nano(nano),
             "spent": balance.spent.usd,
             "held": balance.held.usd,
-            "left": None if self.nano is None else from_nano(max(0, self.nano - taken.nano)),
-        }
-        tokens: dict[str, int | None] = {
-            "limit": self.tokens,
+            "left": None if nano is None else from_nano(max(0, nano - taken.nano)),
+        },
+        "tokens": {
+            "limit": tokens,
             "spent": balance.spent.tokens,
             "held": balance.held.tokens,
-            "left": None if self.tokens is None else max(0, self.tokens - taken.tokens),
-        }
-        return {"usd": usd, "tokens": tokens}
+            "left": None if tokens is None else max(0, tokens - taken.tokens),
+        },
+        "calls": {
+            "limit": calls,
+            "spent": balance.spent.calls,
+            "held": balance.held.calls,
+            "left": None if calls is None else max(0, calls - taken.calls),
+        },
+    }
+
+
+def _shares(given: object) -> tuple[float, ...]:
+    remedy = "give shares of the limit, such as (0.5, 0.8, 1.0), or () for no alerts"
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence) or len(given) > _MOST_ALERTS:
+        raise ConfigurationError("alert_at", given, remedy)
+    for share in given:
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 100:
+            raise ConfigurationError("alert_at", given, remedy)
+    return tuple(sorted({float(share) for share in given}))

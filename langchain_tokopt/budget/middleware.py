@@ -21,6 +21,7 @@ from typing_extensions import NotRequired
 from langchain_tokopt.budget.bill import Bill, Biller
 from langchain_tokopt.budget.budget import Budget
 from langchain_tokopt.budget.hold import Hold
+from langchain_tokopt.budget.paths import call_path
 from langchain_tokopt.budget.refusals import BudgetStoreError, farewell
 from langchain_tokopt.budget.watch import active_watch, watching
 from langchain_tokopt.budget.worst_case import worst_case
@@ -62,7 +63,7 @@ class BudgetMiddleware(FlowMiddleware):
             raise ConfigurationError("budget", budget, 'pass a Budget, such as Budget(usd="5.00", per="day")')
         super().__init__(sink=sink, mode=mode, name=name)
         self.budget = budget
-        if budget.per in ("run", "thread"):
+        if budget.scoped:
             self.state_schema = RunState
 
     def flow(self, request: ModelRequest[Any]) -> Flow:
@@ -95,11 +96,18 @@ class BudgetMiddleware(FlowMiddleware):
 
     def _reserve(self, request: ModelRequest[Any]) -> Hold:
         try:
-            who = call_who(request)
+            run = self._run(request)
             case = worst_case(request, self.budget.counter, max_output_tokens=self.budget.max_output_tokens)
-            enforce = self.mode == "optimize"
-            return self.budget.reserve(case, who=who, scope=self._scope(request), sink=self.sink, enforce=enforce)
-        except BudgetExceededError:
+            return self.budget.reserve(
+                case,
+                path=call_path(request, self.budget.levels),
+                who=call_who(request),
+                run=run,
+                thread=_named_thread(request) or run,
+                sink=self.sink,
+                enforce=self.mode == "optimize",
+            )
+        except (BudgetExceededError, ConfigurationError):
             raise
         except Exception as error:
             # Whatever it was, a budget that fails closed lets no call go on that it could not check.
@@ -115,26 +123,20 @@ class BudgetMiddleware(FlowMiddleware):
 
     # --- which run a call belongs to ---
 
-    def _scope(self, request: ModelRequest[Any]) -> str | None:
-        """The run or the thread that the call belongs to; `None` where the limit is for neither, or nothing is known.
+    def _run(self, request: ModelRequest[Any]) -> str | None:
+        """The run that the call belongs to; `None` where no limit is for a run or a thread, or nothing is known.
 
         Unless it was named, a run is known by its first model call. One that is tried again keeps its task id, so that
         all attempts count together.
         """
-        if self.budget.per not in ("run", "thread"):
+        if not self.budget.scoped:
             return None
-        found = self._named(request) or request.state.get(RUN_KEY) or _execution(request, "task_id")
+        found = _named_run(request) or request.state.get(RUN_KEY) or _execution(request, "task_id")
         return None if found is None else str(found)
-
-    def _named(self, request: ModelRequest[Any]) -> str | None:
-        """The id that the caller gave to the thread or the run. Without a thread, a run is a thread of its own."""
-        who = call_who(request)
-        run = who.run or _execution(request, "run_id")
-        return run if self.budget.per == "run" else who.thread or _execution(request, "thread_id") or run
 
     def _marked(self, request: ModelRequest[Any], outcome: Any) -> Any:
         """What was returned, with a name for the run where it has none, for the agent's next call."""
-        if self.budget.per not in ("run", "thread") or RUN_KEY in request.state or self._named(request):
+        if not self.budget.scoped or RUN_KEY in request.state or _named_run(request):
             return outcome
         task = _execution(request, "task_id")
         if task is None:
@@ -157,6 +159,16 @@ class BudgetMiddleware(FlowMiddleware):
             return False
         forced = request.tool_choice not in (None, "auto", "none")
         return not forced and "response_format" not in request.model_settings
+
+
+def _named_run(request: ModelRequest[Any]) -> str | None:
+    """The id that the caller gave to the run."""
+    return call_who(request).run or _execution(request, "run_id")
+
+
+def _named_thread(request: ModelRequest[Any]) -> str | None:
+    """The id that the caller gave to the thread. Without a thread, a run is a thread of its own."""
+    return call_who(request).thread or _execution(request, "thread_id")
 
 
 def _execution(request: ModelRequest[Any], name: str) -> str | None:

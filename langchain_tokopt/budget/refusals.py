@@ -6,9 +6,9 @@ from decimal import Decimal
 
 from langchain_core.exceptions import ModelError
 
-from langchain_tokopt.budget.accounts import Refusal
-from langchain_tokopt.budget.amounts import Amount
-from langchain_tokopt.budget.periods import Period
+from langchain_tokopt.budget.hold import Shortage
+from langchain_tokopt.budget.nodes import GLOBAL, Path, shown
+from langchain_tokopt.budget.rules import Ruled
 from langchain_tokopt.errors import BudgetExceededError, StoreError
 from langchain_tokopt.pricing import from_nano
 
@@ -39,41 +39,77 @@ class BudgetStoreError(CallRefusedError, StoreError):
     """
 
 
-def over_limit(name: str, refusal: Refusal, needed: Amount, period: Period) -> CallRefusedError:
-    """The error for a reservation that did not fit, with the figures of the limit that it did not fit under."""
-    cap, taken = refusal.cap, refusal.balance.taken
-    until = f"; it starts afresh at {period.resets_at:%Y-%m-%d %H:%M:%S} UTC" if period.resets_at else ""
-    if cap.nano is not None and taken.nano + needed.nano > cap.nano:
-        limit, spent, wanted = from_nano(cap.nano), taken.usd, needed.usd
+def over_limit(name: str, shortage: Shortage) -> CallRefusedError:
+    """The error for a call that did not fit, with the figures of the limit that lasts longest."""
+    short, ruled = shortage.decisive
+    cap, taken, needed = short.cap, short.balance.taken, shortage.hold.reserved
+    node, per, resets_at = shown(ruled.rule.node), ruled.rule.limit.per, ruled.period.resets_at
+    where = f"budget {name!r}" if node == GLOBAL else f"budget {name!r} on {node!r}"
+    until = f"; it starts afresh at {resets_at:%Y-%m-%d %H:%M:%S} UTC" if resets_at else ""
+
+    def error(
+        said: str, limit: Decimal | int, spent: Decimal | int, wanted: Decimal | int, unit: str
+    ) -> CallRefusedError:
         return CallRefusedError(
-            f"budget {name!r}: ${spent:f} of ${limit:f} is spent or held, and this call may take up to ${wanted:f}"
-            f"{until}. Raise `usd`, bound the answer with `max_output_tokens`, or wait.",
+            f"{where}: {said}{until}. {_REMEDIES[unit]}",
             limit=limit,
             spent=spent,
             needed=wanted,
-            unit="usd",
-            resets_at=period.resets_at,
+            unit=unit,
+            resets_at=resets_at,
+            node=node,
+            per=per,
         )
-    return CallRefusedError(
-        f"budget {name!r}: {taken.tokens} of {cap.tokens} tokens are spent or held, and this call may take up to "
-        f"{needed.tokens}{until}. Raise `tokens`, bound the answer with `max_output_tokens`, or wait.",
-        limit=cap.tokens or 0,
-        spent=taken.tokens,
-        needed=needed.tokens,
-        unit="tokens",
-        resets_at=period.resets_at,
-    )
+
+    if cap.nano is not None and needed.nano and taken.nano + needed.nano > cap.nano:
+        said = (
+            f"${taken.usd:f} of ${from_nano(cap.nano):f} is spent or held, and this call may take up to ${needed.usd:f}"
+        )
+        return error(said, from_nano(cap.nano), taken.usd, needed.usd, "usd")
+    if cap.tokens is not None and needed.tokens and taken.tokens + needed.tokens > cap.tokens:
+        said = f"{taken.tokens} of {cap.tokens} tokens are spent or held, and this call may take up to {needed.tokens}"
+        return error(said, cap.tokens, taken.tokens, needed.tokens, "tokens")
+    said = f"{taken.calls} of {cap.calls} calls are made or under way"
+    return error(said, cap.calls or 0, taken.calls, needed.calls, "calls")
 
 
-def no_price(name: str, model: str | None, limit_nano: int, period: Period) -> UnknownPriceError:
-    return UnknownPriceError(
-        f"budget {name!r}: the price of model {model!r} is not known, and unknown_price='refuse'. Give its rates with "
-        'Pricing(overrides={...}), a ceiling with unknown_price=Rates(...), or use unknown_price="tokens".',
-        limit=from_nano(limit_nano),
+_REMEDIES = {
+    "usd": "Raise `usd`, bound the answer with `max_output_tokens`, or wait.",
+    "tokens": "Raise `tokens`, bound the answer with `max_output_tokens`, or wait.",
+    "calls": "Raise `calls`, or wait.",
+}
+
+
+class UnknownNodeError(CallRefusedError):
+    """No limit is written for a node on the call's path, and the budget was told to refuse such calls.
+
+    `spent` and `needed` are `Decimal("NaN")`: not known.
+    """
+
+
+def no_node(name: str, path: Path) -> UnknownNodeError:
+    return UnknownNodeError(
+        f"budget {name!r}: no limit is written for a node on the path {str(path)!r}, and unknown_nodes='refuse'. Write "
+        'one (a pattern such as "user=*" will do), name another path, or use unknown_nodes="count".',
+        limit=UNKNOWN,
         spent=UNKNOWN,
         needed=UNKNOWN,
         unit="usd",
-        resets_at=period.resets_at,
+        node=shown(str(path)),
+    )
+
+
+def no_price(name: str, model: str | None, ruled: Ruled) -> UnknownPriceError:
+    return UnknownPriceError(
+        f"budget {name!r}: the price of model {model!r} is not known, and unknown_price='refuse'. Give its rates with "
+        'Pricing(overrides={...}), a ceiling with unknown_price=Rates(...), or use unknown_price="tokens".',
+        limit=from_nano(ruled.rule.limit.nano or 0),
+        spent=UNKNOWN,
+        needed=UNKNOWN,
+        unit="usd",
+        resets_at=ruled.period.resets_at,
+        node=shown(ruled.rule.node),
+        per=ruled.rule.limit.per,
     )
 
 
@@ -92,7 +128,9 @@ def farewell(refused: BudgetExceededError) -> str:
     """The refusal in the words of an agent that has to stop, for whoever reads the conversation."""
     if isinstance(refused, UnknownPriceError):
         return "I have to stop here: this model's price is not known, and the budget allows no call without one."
-    unit = "USD" if refused.unit == "usd" else "tokens"
+    if isinstance(refused, UnknownNodeError):
+        return "I have to stop here: the budget has no limit for who is asking, and allows no call without one."
+    unit = "USD" if refused.unit == "usd" else refused.unit
     afresh = f" It starts afresh at {refused.resets_at:%Y-%m-%d %H:%M} UTC." if refused.resets_at else ""
     return (
         f"I have to stop here: the budget does not allow another call. {refused.spent} of {refused.limit} {unit} are "

@@ -58,6 +58,7 @@ class WorstCase:
         answers: How many answers the call asks for.
         thinking_tokens: What the model is told to think at most; its answer may not be bounded to less.
         long_cache: Whether what it writes to the provider's cache is kept for an hour, at that price.
+        nano: What it costs at most in nano-USD, where that is known without any tokens.
     """
 
     model: str | None
@@ -70,10 +71,12 @@ class WorstCase:
     answers: int = 1
     thinking_tokens: int = 0
     long_cache: bool = False
+    nano: int | None = None
 
     def amount(self, rates: Rates | None) -> Amount:
-        """Tokens and their price, without any discount."""
-        return cost(rates, self.input_tokens, self.output_tokens, long_cache=self.long_cache)
+        """One call, its tokens and their price, without any discount."""
+        priced = cost(rates, self.input_tokens, self.output_tokens, long_cache=self.long_cache)
+        return Amount(priced.nano if self.nano is None else self.nano, priced.tokens, 1)
 
     def clamped(self, output_tokens: int) -> WorstCase:
         """The same call with shorter answers, all of them together at most `output_tokens`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Final
 
-from langchain_tokopt.events import CacheLookup, Decision, Event, Failure, ModelCall, Reservation, Who
+from langchain_tokopt.events import CacheLookup, Decision, Event, Failure, LimitAlert, ModelCall, Reservation, Who
 from langchain_tokopt.pricing import from_nano, to_nano, usage_parts
 
 _TEXT, _INTEGER, _NUMBER = "TEXT", "BIGINT", "DOUBLE PRECISION"
@@ -62,8 +62,11 @@ COLUMNS: Final[dict[str, str]] = {
 }
 
 _KINDS: Final[dict[str, type[Event]]] = {
-    kind.__name__: kind for kind in (ModelCall, CacheLookup, Decision, Reservation, Failure)
+    kind.__name__: kind for kind in (ModelCall, CacheLookup, Decision, Reservation, LimitAlert, Failure)
 }
+
+
+_ALERT_DETAIL: Final = ("budget", "per", "unit", "limit", "spent", "hard", "resets_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +109,11 @@ def to_row(event: Event) -> dict[str, Any]:
         row.update(part="budget", action=event.action, reservation=event.reservation, path=event.path)
         row.update(amount_tokens=event.tokens, amount_nano=_nano(event.usd))
         row.update(reason=event.reason, seconds=event.seconds)
+        if event.budget != "default":
+            detail["budget"] = event.budget
+    elif isinstance(event, LimitAlert):
+        row.update(part="budget", action="alert", path=event.path, threshold=event.share)
+        detail.update({name: getattr(event, name) for name in _ALERT_DETAIL})
     elif isinstance(event, Failure):
         row.update(part=event.part, error=event.error, stage=event.stage)
     if type(event) is not kind:
@@ -164,7 +172,11 @@ def to_event(row: Mapping[str, Any]) -> Event:
         return Decision(**base, **rest, saved_usd=_usd(row["saved_nano"]), detail=detail)
     if kind is Reservation:
         rest = _some(row, "action", "reservation", "path", "reason", "seconds")
-        return Reservation(**base, **rest, tokens=row["amount_tokens"], usd=_usd(row["amount_nano"]))
+        budget = detail.get("budget", "default")
+        return Reservation(**base, **rest, budget=budget, tokens=row["amount_tokens"], usd=_usd(row["amount_nano"]))
+    if kind is LimitAlert:
+        known = {name: detail[name] for name in _ALERT_DETAIL}
+        return LimitAlert(**base, path=row["path"], share=row["threshold"], **known)
     if kind is Failure:
         return Failure(**base, part=row["part"], error=row["error"], stage=row["stage"])
     return StoredEvent(**base, kind=own["kind"], fields=own["fields"])

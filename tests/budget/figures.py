@@ -9,7 +9,7 @@ from langchain.agents.middleware.types import ModelRequest
 from langchain_core.messages import BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 
-from langchain_tokopt.budget import WorstCase
+from langchain_tokopt.budget import Budget, WorstCase
 from langchain_tokopt.pricing import Pricing, Rates
 from langchain_tokopt.tokens import RequestTokens, TokenCounter
 
@@ -46,3 +46,14 @@ def usage(input_tokens: int, output_tokens: int) -> UsageMetadata:
 def case(input_tokens: int = 100, output_tokens: int = 100, **settings: Any) -> WorstCase:
     """At most 0.0011 USD by default."""
     return WorstCase("gpt-4o-mini", "openai", input_tokens, input_tokens, output_tokens, **settings)
+
+
+def root(budget: Budget) -> dict[str, Any]:
+    """The figures of all calls together, under the limit where there is one."""
+    found = [one for one in budget.status()["nodes"] if one["node"] == "global" and one["scope"] is None]
+    return max(found, key=lambda one: one["origin"] is not None)
+
+
+def scopes(budget: Budget) -> dict[str, dict[str, Any]]:
+    """The figures of each run or thread."""
+    return {one["scope"]: one for one in budget.status()["nodes"] if one["scope"] is not None}

@@ -24,7 +24,7 @@ USAGE = UsageMetadata(input_tokens=1000, output_tokens=1000, total_tokens=2000)
 
 
 def main(url: str, threads: int, calls: int, *, die: bool) -> None:
-    budget = Budget(usd="5", database=Database(url), pricing=PRICING, lease_seconds=30)
+    budget = Budget(usd="5", store=Database(url), pricing=PRICING, lease_seconds=30)
     if die:
         budget.reserve(CASE)
         print("reserved", flush=True)  # noqa: T201 - it is what the test reads

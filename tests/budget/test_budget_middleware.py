@@ -31,7 +31,7 @@ from langchain_tokopt.errors import BudgetExceededError, ConfigurationError
 from langchain_tokopt.events import Failure, Reservation
 from langchain_tokopt.model import OptimizedChatModel
 from langchain_tokopt.pricing import Pricing, Rates
-from tests.budget.figures import COUNTED, INPUT, PRICING, WordCounter
+from tests.budget.figures import COUNTED, INPUT, PRICING, WordCounter, root, scopes
 from tests.fakes import ListSink, ScriptedModel, ai
 
 HI: Any = {"messages": [HumanMessage("hi")]}
@@ -72,9 +72,9 @@ def make() -> Iterator[Callable[..., Budget]]:
 
 def spent(budget: Budget) -> Decimal:
     """What was spent, once nothing is held any more."""
-    assert budget.status()["usd"]["held"] == 0
-    assert budget.status()["tokens"]["held"] == 0
-    found: Decimal = budget.status()["usd"]["spent"]
+    assert root(budget)["usd"]["held"] == 0
+    assert root(budget)["tokens"]["held"] == 0
+    found: Decimal = root(budget)["usd"]["spent"]
     return found
 
 
@@ -163,7 +163,7 @@ def test_the_input_as_the_provider_counts_it_includes_what_was_cached(make: Call
     answer = ai("done", input_tokens=100, output_tokens=50, cache_read=90)
     create_agent(ScriptedModel(responses=[answer]), middleware=[BudgetMiddleware(budget)]).invoke(HI)
     assert spent(budget) == PRICE
-    assert budget.status()["tokens"]["spent"] == 150
+    assert root(budget)["tokens"]["spent"] == 150
 
 
 def test_an_answer_from_langchain_s_own_cache_is_free(make: Callable[..., Budget], sink: ListSink) -> None:
@@ -287,7 +287,7 @@ async def test_a_cancelled_stream_is_booked_with_what_was_seen(make: Callable[..
 
     task = asyncio.create_task(read())
     await until(task, lambda: len(seen) == 2)
-    assert budget.status()["usd"]["held"] == Decimal("0.001137")
+    assert root(budget)["usd"]["held"] == Decimal("0.001137")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -300,7 +300,7 @@ async def test_a_cancelled_stream_is_booked_with_what_was_seen(make: Callable[..
 async def test_a_cancelled_call_is_booked_with_its_input(make: Callable[..., Budget]) -> None:
     budget = make(usd="1")
     task = asyncio.create_task(create_agent(Slow(), middleware=[BudgetMiddleware(budget)]).ainvoke(HI))
-    await until(task, lambda: budget.status()["usd"]["held"] > 0)
+    await until(task, lambda: root(budget)["usd"]["held"] > 0)
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -318,7 +318,7 @@ async def test_a_call_that_is_cancelled_before_the_model_is_called_releases(
     budget = make(usd="1")
     agent = create_agent(ScriptedModel(), middleware=[BudgetMiddleware(budget, sink=sink), Wait()])
     task = asyncio.create_task(agent.ainvoke(HI))
-    await until(task, lambda: budget.status()["usd"]["held"] > 0)
+    await until(task, lambda: root(budget)["usd"]["held"] > 0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -352,7 +352,7 @@ async def test_every_attempt_that_was_charged_counts(
     assert result["structured_response"] == Weather(city="Bonn")
     assert len(model.calls) == 3
     assert spent(budget) == 2 * PRICE
-    assert budget.status()["tokens"]["spent"] == 300
+    assert root(budget)["tokens"]["spent"] == 300
     expected = ["reserved", "settled"] if inside else ["reserved", "settled", "reserved", "released"]
     assert actions(sink)[: len(expected)] == expected
 
@@ -398,8 +398,8 @@ def test_two_budgets_around_one_call_both_count_it(make: Callable[..., Budget]) 
     model = ScriptedModel(responses=[ai(tool_calls=[{"name": "look", "args": {"place": "x"}}]), ANSWER])
     outer, inner = BudgetMiddleware(day, name="day"), BudgetMiddleware(run, name="run")
     create_agent(model, [look], middleware=[outer, retry(), inner]).invoke(HI)
-    assert day.status()["tokens"]["spent"] == COUNTED + 150
-    [figures] = run.status()["scopes"].values()
+    assert root(day)["tokens"]["spent"] == COUNTED + 150
+    [figures] = scopes(run).values()
     assert figures["tokens"] == {"limit": 1000, "spent": COUNTED + 150, "held": 0, "left": 750}
 
 
@@ -497,8 +497,7 @@ async def test_the_calls_of_one_run_count_together_and_each_run_alone(
     for _ in range(2):
         result = await agent.ainvoke(HI, config) if is_async else agent.invoke(HI, config)
     assert "tokopt_run" not in result
-    scopes = budget.status()["scopes"]
-    assert [figures["usd"]["spent"] for figures in scopes.values()] == [3 * PRICE, 3 * PRICE]
+    assert [figures["usd"]["spent"] for figures in scopes(budget).values()] == [3 * PRICE, 3 * PRICE]
 
 
 def test_the_attempts_of_a_run_s_first_call_count_together(make: Callable[..., Budget]) -> None:
@@ -506,7 +505,7 @@ def test_the_attempts_of_a_run_s_first_call_count_together(make: Callable[..., B
     model = ScriptedModel(responses=[UNUSABLE, UNUSABLE, USABLE])
     agent: Any = create_agent(model, middleware=[retry(), BudgetMiddleware(budget)], **STRUCTURED)
     agent.invoke(HI)
-    [figures] = budget.status()["scopes"].values()
+    [figures] = scopes(budget).values()
     assert figures["usd"]["spent"] == 3 * PRICE
 
 
@@ -515,7 +514,7 @@ def test_a_run_that_has_an_id_is_counted_under_it(make: Callable[..., Budget]) -
     run = "00000000-0000-0000-0000-000000000007"
     agent = create_agent(tool_loop(1), [look], middleware=[BudgetMiddleware(budget)])
     agent.invoke(HI, {"run_id": UUID(run)})
-    assert {scope: figures["usd"]["spent"] for scope, figures in budget.status()["scopes"].items()} == {run: 2 * PRICE}
+    assert {scope: figures["usd"]["spent"] for scope, figures in scopes(budget).items()} == {run: 2 * PRICE}
 
 
 def test_the_runs_of_a_thread_count_together(make: Callable[..., Budget]) -> None:
@@ -528,7 +527,7 @@ def test_the_runs_of_a_thread_count_together(make: Callable[..., Budget]) -> Non
     with pytest.raises(BudgetExceededError):
         agent.invoke(HI, {"configurable": {"thread_id": "a"}})
     agent.invoke(HI, {"configurable": {"thread_id": "b"}})
-    spent_by = {scope: figures["usd"]["spent"] for scope, figures in budget.status()["scopes"].items()}
+    spent_by = {scope: figures["usd"]["spent"] for scope, figures in scopes(budget).items()}
     assert spent_by == {"a": 2 * PRICE, "b": PRICE}
 
 
@@ -537,7 +536,7 @@ def test_a_run_without_a_thread_is_a_thread_of_its_own(make: Callable[..., Budge
     agent = create_agent(tool_loop(1), [look], middleware=[BudgetMiddleware(budget)])
     agent.invoke(HI)
     agent.invoke(HI)
-    assert [figures["usd"]["spent"] for figures in budget.status()["scopes"].values()] == [2 * PRICE, 2 * PRICE]
+    assert [figures["usd"]["spent"] for figures in scopes(budget).values()] == [2 * PRICE, 2 * PRICE]
 
 
 # --- shadow ---
@@ -577,7 +576,7 @@ def test_in_shadow_an_error_releases(make: Callable[..., Budget], sink: ListSink
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_open_lets_the_agent_go_on(make: Callable[..., Budget], sink: ListSink, is_async: bool) -> None:
     database = Database()
-    budget = make(usd="1", database=database)
+    budget = make(usd="1", store=database)
     database.close()
     agent = create_agent(ScriptedModel(responses=[ANSWER]), middleware=[BudgetMiddleware(budget, sink=sink)])
     result = await agent.ainvoke(HI) if is_async else agent.invoke(HI)
@@ -591,7 +590,7 @@ async def test_closed_stops_the_agent(
     make: Callable[..., Budget], sink: ListSink, is_async: bool, on_exceeded: str
 ) -> None:
     database = Database()
-    budget = make(usd="1", database=database, on_store_failure="closed", on_exceeded=on_exceeded)
+    budget = make(usd="1", store=database, on_store_failure="closed", on_exceeded=on_exceeded)
     database.close()
     model = ScriptedModel(responses=[ANSWER])
     agent = create_agent(model, middleware=[BudgetMiddleware(budget, sink=sink)])
@@ -635,7 +634,7 @@ def test_a_flow_without_runtime_and_state_works(make: Callable[..., Budget]) -> 
     request: ModelRequest[Any] = ModelRequest(model=ScriptedModel(), messages=[HumanMessage("hi")])
     response = middleware.wrap_model_call(request, lambda _: ModelResponse(result=[ANSWER]))
     assert response == ModelResponse(result=[ANSWER])
-    [figures] = budget.status()["scopes"].values()
+    [figures] = scopes(budget).values()
     assert figures["usd"]["spent"] == PRICE
 
 
@@ -695,7 +694,7 @@ async def test_a_stream_of_a_wrapped_model_is_booked_up_to_where_it_was_cut(make
 async def test_a_wrapped_call_that_is_cancelled_is_booked_with_its_input(make: Callable[..., Budget]) -> None:
     budget = make(usd="1")
     task = asyncio.create_task(wrapped(budget, Slow()).ainvoke("hi"))
-    await until(task, lambda: budget.status()["usd"]["held"] > 0)
+    await until(task, lambda: root(budget)["usd"]["held"] > 0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

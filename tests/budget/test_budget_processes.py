@@ -12,6 +12,7 @@ from pathlib import Path
 from langchain_tokopt.budget import Budget
 from langchain_tokopt.database import Database
 from langchain_tokopt.events import Reservation
+from tests.budget.figures import root
 from tests.budget.spenders import CASE, PRICING, USAGE
 from tests.fakes import FakeClock, ListSink
 
@@ -36,8 +37,8 @@ def test_processes_with_threads_share_one_limit(tmp_path: Path) -> None:
     # 160 calls of 0.20 USD were tried under 5 USD.
     assert sum(int(output) for output, _ in told) == 25
     database = Database(url)
-    budget = Budget(usd="5", database=database, pricing=PRICING)
-    assert budget.status()["usd"] == {"limit": 5, "spent": 5, "held": 0, "left": 0}
+    budget = Budget(usd="5", store=database, pricing=PRICING)
+    assert root(budget)["usd"] == {"limit": 5, "spent": 5, "held": 0, "left": 0}
     assert budget.reconcile() == []
     database.close()
 
@@ -51,14 +52,14 @@ def test_what_a_killed_process_held_is_freed_after_its_lease(tmp_path: Path) -> 
     process.communicate(timeout=60)
     clock, sink = FakeClock(time.time()), ListSink()
     database = Database(url)
-    budget = Budget(usd="0.2", database=database, pricing=PRICING, lease_seconds=30, clock=clock, sink=sink)
-    assert budget.status()["usd"]["held"] == Decimal("0.2")
+    budget = Budget(usd="0.2", store=database, pricing=PRICING, lease_seconds=30, clock=clock, sink=sink)
+    assert root(budget)["usd"]["held"] == Decimal("0.2")
     assert budget.sweep() == 0
     clock.advance(60)
     # A call that does not fit beside what the dead process held sweeps by itself.
     hold = budget.reserve(CASE)
     assert [event.action for event in sink.of(Reservation)] == ["expired", "reserved"]
     budget.settle(hold, USAGE)
-    assert budget.status()["usd"] == {"limit": Decimal("0.2"), "spent": Decimal("0.2"), "held": 0, "left": 0}
+    assert root(budget)["usd"] == {"limit": Decimal("0.2"), "spent": Decimal("0.2"), "held": 0, "left": 0}
     budget.close()
     database.close()
