@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.messages.ai import UsageMetadata
-
-from langchain_tokopt.budget.amounts import MAX_AMOUNT, Amount, read_tokens, read_usd
-from langchain_tokopt.budget.books import Action, Books
+from langchain_tokopt.budget.amounts import MAX_AMOUNT, read_tokens, read_usd
+from langchain_tokopt.budget.books import Books
+from langchain_tokopt.budget.calls import Calls
 from langchain_tokopt.budget.fitting import Fitting
-from langchain_tokopt.budget.hold import Hold, Shortage
 from langchain_tokopt.budget.ledgers.opening import check_store
-from langchain_tokopt.budget.ledgers.words import Correction, StoredLimit
+from langchain_tokopt.budget.ledgers.words import Correction
 from langchain_tokopt.budget.limits import Limit
 from langchain_tokopt.budget.nodes import GLOBAL, LEVELS, Path
-from langchain_tokopt.budget.outage import Owed
-from langchain_tokopt.budget.paths import path_of, read_levels
+from langchain_tokopt.budget.paths import read_levels
 from langchain_tokopt.budget.periods import Per
-from langchain_tokopt.budget.refusals import (
-    BudgetStoreError,
-    CallRefusedError,
-    no_node,
-    no_price,
-    over_limit,
-    store_failed,
-)
-from langchain_tokopt.budget.rules import Rules, Terms
+from langchain_tokopt.budget.prices import Prices
+from langchain_tokopt.budget.rules import Rules
 from langchain_tokopt.budget.spending import Spending
 from langchain_tokopt.budget.standing import standings
-from langchain_tokopt.budget.worst_case import WorstCase, total_tokens
-from langchain_tokopt.errors import ConfigurationError, StoreError
+from langchain_tokopt.budget.worst_case import WorstCase
+from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import NullSink, Sink, Who
-from langchain_tokopt.pricing import Pricing, Rates, to_nano
+from langchain_tokopt.pricing import Pricing, Rates
 from langchain_tokopt.tokens import TokenCounter
 
 if TYPE_CHECKING:
@@ -47,12 +33,8 @@ if TYPE_CHECKING:
     from langchain_tokopt.budget.ledgers.contract import Ledger
     from langchain_tokopt.database import Database
 
-log = logging.getLogger("langchain_tokopt")
 
-_LONGEST_SCOPE = 128
-
-
-class Budget:
+class Budget(Calls):
     """Limits on what agents spend, on every node of a hierarchy, for any number of threads, processes and machines.
 
     A call first reserves the most that it can take, on every node of its path, in one transaction; it is refused when
@@ -138,21 +120,22 @@ class Budget:
         if limits is None or not (usd is None and tokens is None and calls is None):
             simple = Limit(usd=usd, tokens=tokens, calls=calls, per=per, timezone=timezone)
         least = read_tokens("min_output_tokens", min_output_tokens) or 1
-        self.name = name
-        self.levels = read_levels(levels)
+        rules = Rules(_with(simple, limits))
+        super().__init__(
+            name=name,
+            levels=read_levels(levels),
+            rules=rules,
+            books=Books(name, rules=rules, store=store, lease_seconds=float(lease_seconds), clock=clock),
+            fitting=Fitting(least, float(lease_seconds)),
+            prices=Prices(pricing, unknown_price),
+            on_store_failure=on_store_failure,
+            unknown_nodes=unknown_nodes,
+            sink=sink or NullSink(),
+            clock=clock,
+        )
         self.on_exceeded = on_exceeded
-        self.on_store_failure = on_store_failure
         self.max_output_tokens = read_tokens("max_output_tokens", max_output_tokens)
-        self._rules = Rules(_with(simple, limits))
-        self._unknown_price = unknown_price
-        self._unknown_nodes = unknown_nodes
-        self._fitting = Fitting(least, float(lease_seconds))
-        self._books = Books(name, rules=self._rules, store=store, lease_seconds=float(lease_seconds), clock=clock)
         self._counter = counter
-        self._pricing = pricing
-        self._sink: Sink = sink or NullSink()
-        self._clock = clock
-        self._unpriced: set[str | None] = set()
 
     def __repr__(self) -> str:
         limits = ", ".join(f"{str(pattern) or GLOBAL}: {limit}" for pattern, limit in self._rules.named())
@@ -181,176 +164,8 @@ class Budget:
         if self._books.store is None:
             self._books.store = database
         self._counter = self._counter or counter
-        self._pricing = self._pricing or pricing
+        self._prices.pricing = self._prices.pricing or pricing
         return self
-
-    # --- the life of a call ------------------------------------------------------------------------------------------
-
-    def reserve(
-        self,
-        case: WorstCase,
-        *,
-        path: Path | str | Sequence[str] | None = None,
-        who: Who | None = None,
-        run: str | None = None,
-        thread: str | None = None,
-        sink: Sink | None = None,
-        enforce: bool = True,
-    ) -> Hold:
-        """What the call now holds. Its answer may have to be bounded: send `hold.case.bind(request)`.
-
-        `path` is where the call stands; by default it is made of `who`. `run` and `thread` name the scopes of limits
-        for each run or thread, by default those of `who`; a call that belongs to none has such a limit for itself. With
-        `enforce=False` nothing is refused or bounded: what would have been is on record, and the call is held beyond
-        its limits.
-
-        Raises:
-            BudgetExceededError: It does not fit; `UnknownPriceError` and `BudgetStoreError` are kinds of it.
-            ConfigurationError: `path` cannot be read.
-        """
-        offered = self.offer(
-            case, path=path, who=who, run=run, thread=thread, sink=sink, bound=enforce, enforce=enforce
-        )
-        if isinstance(offered, Hold):
-            return offered
-        if enforce:
-            raise self.refuse(offered, sink=sink)
-        would_fit = self._fitting.bounded(offered)
-        if would_fit is None:
-            self.refuse(offered, sink=sink)
-            return self.hold_anyway(offered, sink=sink)
-        reason = f"the answer would be bounded to {would_fit.case.output_tokens} tokens"
-        return self.hold_anyway(offered, reason=reason, sink=sink)
-
-    def offer(
-        self,
-        case: WorstCase,
-        *,
-        path: Path | str | Sequence[str] | None = None,
-        who: Who | None = None,
-        run: str | None = None,
-        thread: str | None = None,
-        sink: Sink | None = None,
-        bound: bool = False,
-        enforce: bool = True,
-    ) -> Hold | Shortage:
-        """What the call now holds, as `reserve` would; or what it is short of, and then nobody is told.
-
-        `bound`: whether the answer may be bounded to what fits.
-
-        Raises:
-            BudgetExceededError: The call cannot be checked, or has no price or no limit and needs one.
-        """
-        began, now = time.perf_counter(), self._clock()
-        sink, who, reservation = sink or self._sink, who or Who(), uuid.uuid4().hex
-        stands = path_of(who, self.levels) if path is None else Path.read(path)
-        try:
-            ledger = self._books.ledger()
-        except StoreError as error:
-            return self._unbooked(self._held(reservation, stands, Terms((), ()), case, who), error, sink)
-        terms = self._rules.terms(
-            stands, now, run=_scope(run or who.run or reservation), thread=_scope(thread or who.thread or reservation)
-        )
-        hold = self._held(reservation, stands, terms, case, who)
-        self._check(hold, sink, began, enforce=enforce)
-        try:
-            self._books.sweep(sink, only_when_due=True)
-            offered = self._fitting.reserve(ledger, hold, now, bound=bound)
-            if isinstance(offered, Shortage) and self._books.sweep(sink):
-                offered = self._fitting.reserve(ledger, hold, now, bound=bound)
-        except StoreError as error:
-            return self._unbooked(hold, error, sink)
-        self._books.outage.over()
-        if isinstance(offered, Hold):
-            self._holding(offered, self._why(case, offered), sink, began)
-        return offered
-
-    def refuse(self, shortage: Shortage, *, sink: Sink | None = None) -> CallRefusedError:
-        """The error for a call that does not fit, put on record."""
-        error = over_limit(self.name, shortage)
-        self._tell(sink, "refused", shortage.hold, str(error), time.perf_counter())
-        return error
-
-    def hold_anyway(self, shortage: Shortage, *, reason: str | None = None, sink: Sink | None = None) -> Hold:
-        """What the call now holds beyond its limits."""
-        began, sink, hold = time.perf_counter(), sink or self._sink, shortage.hold
-        try:
-            self._fitting.reserve_anyway(self._books.ledger(), hold, self._clock())
-        except StoreError as error:
-            return self._unbooked(hold, error, sink)
-        self._holding(hold, reason or self._why(hold.case, hold), sink, began)
-        return hold
-
-    def grant(
-        self,
-        shortage: Shortage,
-        *,
-        usd: Decimal | str | float | None = None,
-        tokens: int | None = None,
-        calls: int | None = None,
-        reason: str | None = None,
-    ) -> None:
-        """Raise the limit that the call is short of, by so much, until its period ends.
-
-        A limit for each run or thread is raised for the one that the call belongs to.
-
-        Raises:
-            ConfigurationError: An amount cannot be read, or none was given.
-            StoreError: The ledger cannot be used.
-        """
-        short, ruled = shortage.decisive
-        more = Limit(usd=usd, tokens=tokens, calls=calls)
-        ledger, now = self._books.ledger(), self._clock()
-        place = (ruled.rule.node, ruled.rule.limit.per, short.cap.account.scope)
-        earlier = [
-            one
-            for one in ledger.limits()
-            if one.source == "granted"
-            and (one.node, one.per, one.scope) == place
-            and not (one.until is not None and one.until <= now)
-        ]
-        granted = StoredLimit(
-            node=place[0],
-            per=place[1],
-            nano=sum(one.nano or 0 for one in earlier) + (more.nano or 0) or None,
-            tokens=sum(one.tokens or 0 for one in earlier) + (more.tokens or 0) or None,
-            calls=sum(one.calls or 0 for one in earlier) + (more.calls or 0) or None,
-            timezone=ruled.rule.limit.timezone,
-            source="granted",
-            scope=place[2],
-            at=now,
-            until=None if ruled.period.end is None else float(ruled.period.end),
-        )
-        said = reason or f"raised by {more} for the rest of its period"
-        ledger.put_limits([granted], reasons={place[0]: said}, now=now)
-        self._books.refresh()
-
-    def settle(
-        self,
-        hold: Hold,
-        usage: UsageMetadata | None = None,
-        *,
-        usd: Decimal | None = None,
-        reason: str | None = None,
-        sink: Sink | None = None,
-    ) -> None:
-        """Book what the call took, whatever the limits; the rest is free again. Settling twice changes nothing.
-
-        Without `usage` and `usd` all that was reserved is booked. `usd` is what it cost, where the rates of the call's
-        model do not say. Does not raise when the ledger cannot be used: the call is booked when it can be used again.
-        """
-        if usage is None and usd is None:
-            actual, reason = hold.reserved, reason or "no usage was given: booked as reserved"
-        else:
-            if usd is None and usage is not None and hold.rates is not None:
-                usd = hold.rates.cost(usage)
-            nano = (hold.case.nano or 0) if usd is None else to_nano(usd)
-            actual = Amount(nano, 0 if usage is None else total_tokens(usage), hold.reserved.calls)
-        self._books.settle(Owed(hold, actual, reason, sink or self._sink))
-
-    def release(self, hold: Hold, *, reason: str | None = None, sink: Sink | None = None) -> None:
-        """Free what the call held: nothing was spent. Releasing what was settled or released changes nothing."""
-        self._books.release(hold, reason=reason, sink=sink or self._sink)
 
     def spend(
         self,
@@ -407,89 +222,6 @@ class Budget:
         """Book what is owed and stop renewing leases. A database that was handed in stays open."""
         self._books.close()
 
-    def rates(self, model: str | None, provider: str | None) -> Rates | None:
-        """Prices of the model; those of `unknown_price=Rates(...)` when they are not known, else `None`."""
-        if self._pricing is None:
-            self._pricing = Pricing()
-        found = None if model is None else self._pricing.rates(model, provider)
-        if found is None and isinstance(self._unknown_price, Rates):
-            return self._unknown_price
-        return found
-
-    def unchecked(self, error: BaseException) -> BudgetStoreError:
-        """The error for a call that is stopped because it could not be checked."""
-        _, limit = self._rules.named()[0]
-        if limit.usd is not None:
-            return store_failed(self.name, error, Decimal(limit.usd), "usd")
-        if limit.tokens is not None:
-            return store_failed(self.name, error, limit.tokens, "tokens")
-        return store_failed(self.name, error, limit.calls or 0, "calls")
-
-    # --- inside ------------------------------------------------------------------------------------------------------
-
-    def _held(self, reservation: str, path: Path, terms: Terms, case: WorstCase, who: Who) -> Hold:
-        rates = self.rates(case.model, case.provider)
-        return Hold(reservation, path, terms, case, case.amount(rates), rates, who)
-
-    def _check(self, hold: Hold, sink: Sink, began: float, *, enforce: bool) -> None:
-        """Whether the budget has all that it needs to know of a call."""
-        if self._unknown_nodes == "refuse" and not self._rules.names(hold.path):
-            nowhere = no_node(self.name, hold.path)
-            self._tell(sink, "refused", hold, str(nowhere), began)
-            if enforce:
-                raise nowhere
-        if hold.rates is not None or hold.case.nano is not None or not hold.reserved.tokens:
-            return
-        in_usd = next((one for one in hold.terms.ruled if one.rule.limit.nano is not None), None)
-        if in_usd is None:
-            return
-        if self._unknown_price != "refuse":
-            self._say_unpriced(hold.case.model)
-            return
-        unpriced = no_price(self.name, hold.case.model, in_usd)
-        self._tell(sink, "refused", hold, str(unpriced), began)
-        if enforce:
-            raise unpriced
-
-    def _holding(self, hold: Hold, reason: str | None, sink: Sink, began: float) -> None:
-        self._books.leases.add(hold.id)
-        self._tell(sink, "reserved", hold, reason, began)
-        self._books.settle_owed()
-
-    def _unbooked(self, hold: Hold, error: StoreError, sink: Sink) -> Hold:
-        """A call that nothing is held for, because the ledger cannot be used."""
-        self._books.outage.failed(error, sink, "request")
-        if self.on_store_failure == "closed":
-            raise self.unchecked(error) from error
-        if hold.terms.caps:
-            return hold
-        terms = self._rules.terms(
-            hold.path, self._clock(), run=_scope(hold.who.run or hold.id), thread=_scope(hold.who.thread or hold.id)
-        )
-        return replace(hold, terms=terms)
-
-    def _tell(self, sink: Sink | None, action: Action, hold: Hold, reason: str | None, began: float) -> None:
-        self._books.tell(sink or self._sink, action, hold, hold.reserved, reason=reason, began=began)
-
-    def _why(self, case: WorstCase, held: Hold) -> str | None:
-        """What is special about a reservation."""
-        if held.case != case:
-            return f"the answer is bounded to {held.case.output_tokens} tokens"
-        priced = held.rates is not None or held.case.nano is not None or not held.reserved.tokens
-        if not priced and any(one.rule.limit.nano is not None for one in held.terms.ruled):
-            return f"the price of {case.model} is not known: outside the limit in USD"
-        return None
-
-    def _say_unpriced(self, model: str | None) -> None:
-        if model not in self._unpriced:
-            self._unpriced.add(model)
-            log.warning(
-                "budget %r: the price of model %r is not known, so its calls are outside the limit in USD; give its "
-                "rates with Pricing(overrides=...), or set unknown_price",
-                self.name,
-                model,
-            )
-
 
 def _with(
     simple: Limit | None, limits: Mapping[str, Limit | Sequence[Limit]] | None
@@ -503,7 +235,3 @@ def _with(
         return limits
     ours = limits.get(GLOBAL, ())
     return {**limits, GLOBAL: [simple, *([ours] if isinstance(ours, Limit) else ours)]}
-
-
-def _scope(name: str) -> str:
-    return name if len(name) <= _LONGEST_SCOPE else sha256(name.encode("utf-8", "replace")).hexdigest()

@@ -469,7 +469,7 @@ def test_attach_fills_in_what_was_not_given() -> None:
     assert root(Budget(usd=1, store=first))["usd"]["held"] == 0
     with first.read() as connection:
         assert connection.execute(text("SELECT COUNT(*) FROM tokopt_budget_reservations")).scalar() == 1
-    assert budget._pricing is pricing
+    assert budget._prices.pricing is pricing
     budget.close()
     first.close()
     second.close()
