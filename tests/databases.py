@@ -33,6 +33,14 @@ def postgres_url() -> str:
     return url
 
 
+def redis_url() -> str:
+    """The Redis server to test on; skips the test when there is none."""
+    url = os.environ.get("TOKOPT_TEST_REDIS_URL")
+    if not url:
+        pytest.skip("set TOKOPT_TEST_REDIS_URL to test on Redis")
+    return url
+
+
 @contextmanager
 def _schema(url: str) -> Iterator[str]:
     import psycopg

@@ -1,0 +1,2 @@
+-- All limits. KEYS: limits.
+return redis.call('HVALS', KEYS[1])

@@ -1,0 +1,88 @@
+"""How the counters of a budget in Redis are rebuilt from its journal, while others go on spending."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from langchain_tokopt.budget.ledgers.redis_keys import Keys, account_of, accounts_in, name_of
+from langchain_tokopt.budget.ledgers.redis_replies import amount_of, balances_of, text
+from langchain_tokopt.budget.ledgers.redis_server import RedisServer
+from langchain_tokopt.budget.ledgers.words import Account, Balance, Correction
+
+_LINES_A_PAGE = 1000
+_NAMES_A_PAGE = 5000
+_ACCOUNTS_A_STEP = 200
+# What a script may have to add by itself; when more was written since the last page, that is read first.
+_LINES_A_STEP = 500
+
+
+@dataclass(slots=True)
+class Recount:
+    """What all lines of the journal, up to some line, add up to.
+
+    A script that summed up the whole journal would keep the server busy for as long as that takes. The sums are made
+    here instead, and a script that corrects a few accounts first adds the lines that were written since: for these
+    accounts that is one step, and each account's counter has to agree with the journal for itself alone.
+    """
+
+    server: RedisServer
+    keys: Keys
+    after: str = "-"
+    sums: dict[Account, Balance] = field(default_factory=dict)
+
+    def corrections(self) -> list[Correction]:
+        """The counters that were wrong and are right now, in the order of their accounts."""
+        self._read()
+        for name in self._listed():
+            self.sums.setdefault(account_of(name), Balance())
+        accounts = sorted(self.sums)
+        corrected: list[Correction] = []
+        for start in range(0, len(accounts), _ACCOUNTS_A_STEP):
+            corrected += self._correct(accounts[start : start + _ACCOUNTS_A_STEP])
+        return corrected
+
+    def _read(self) -> None:
+        """Add up what was written since the last time."""
+        while True:
+            lines = self.server.run("history", [self.keys("journal")], [self.after, _LINES_A_PAGE])
+            for _, accounts, spent, held in lines:
+                change = Balance(amount_of(spent), amount_of(held))
+                for account in accounts_in(text(accounts)):
+                    sum_ = self.sums.get(account, Balance())
+                    self.sums[account] = Balance(sum_.spent + change.spent, sum_.held + change.held)
+            if lines:
+                self.after = f"({text(lines[-1][0])}"
+            if len(lines) < _LINES_A_PAGE:
+                return
+
+    def _listed(self) -> list[str]:
+        """The accounts that were ever opened, also those that the journal has nothing about."""
+        names: list[str] = []
+        for period in self.server.run("listed", [self.keys("periods")], [self.keys.base]):
+            start = 0
+            while True:
+                bounds = [start, start + _NAMES_A_PAGE - 1]
+                page = self.server.run("listed", [self.keys("periods")], [self.keys.base, text(period), *bounds])
+                names += map(text, page)
+                start += _NAMES_A_PAGE
+                if len(page) < _NAMES_A_PAGE:
+                    break
+        return names
+
+    def _correct(self, accounts: Sequence[Account]) -> list[Correction]:
+        names = [name_of(account) for account in accounts]
+        keys = [self.keys("journal"), *map(self.keys.account, names)]
+        while True:
+            arguments: list[str | float] = [self.keys.base, self.after, _LINES_A_STEP]
+            for name, account in zip(names, accounts, strict=True):
+                spent, held = self.sums[account].spent, self.sums[account].held
+                amounts = (spent.nano, spent.tokens, spent.calls, held.nano, held.tokens, held.calls)
+                arguments += [name, " ".join(map(str, amounts))]
+            wrong = self.server.run("correct", keys, arguments)
+            if wrong is not None:
+                return [
+                    Correction(account_of(text(name)), balances_of(before)[0], balances_of(after)[0])
+                    for name, before, after in wrong
+                ]
+            self._read()
