@@ -1,0 +1,365 @@
+"""Climbing the ladder: a request that does not fit goes through the steps until it fits, or until it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from langchain_core.messages import BaseMessage
+from langgraph.errors import GraphBubbleUp
+
+from langchain_tokopt.budget.amounts import Amount
+from langchain_tokopt.budget.hold import Hold, Shortage
+from langchain_tokopt.budget.refusals import BudgetStoreError, CallRefusedError, farewell
+from langchain_tokopt.budget.steps import asking, ending, fallback
+from langchain_tokopt.budget.steps.answers import Answer, read_answer
+from langchain_tokopt.budget.steps.ladder import Ladder, Step
+from langchain_tokopt.budget.steps.question import question
+from langchain_tokopt.budget.worst_case import WorstCase, worst_case
+from langchain_tokopt.events import Decision, Sink, Who
+from langchain_tokopt.flow import is_background, is_internal
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from typing import TypeAlias
+
+    from langchain.agents.middleware.types import ModelRequest
+    from langchain_core.language_models import BaseChatModel
+
+    from langchain_tokopt.budget.nodes import Path
+    from langchain_tokopt.pricing import Rates
+    from langchain_tokopt.tokens import TokenCounter
+
+Compress: TypeAlias = "Callable[[ModelRequest[Any]], ModelRequest[Any]]"
+
+APPROVED: Final = "approved by the user, beyond the limit"
+RAISED: Final = "raised by the user, who was asked"
+
+
+class Offers(Protocol):
+    """What a ladder needs of a budget."""
+
+    name: str
+    ladder: Ladder
+    counter: TokenCounter
+    max_output_tokens: int | None
+
+    def offer(
+        self, case: WorstCase, *, path: Path, who: Who, run: str | None, thread: str | None, sink: Sink, bound: bool
+    ) -> Hold | Shortage: ...
+
+    def refuse(self, shortage: Shortage, *, sink: Sink) -> CallRefusedError: ...
+
+    def hold_anyway(self, shortage: Shortage, *, reason: str, sink: Sink) -> Hold: ...
+
+    def grant(
+        self,
+        shortage: Shortage,
+        *,
+        usd: Decimal | None = None,
+        tokens: int | None = None,
+        calls: int | None = None,
+        reason: str | None = None,
+    ) -> None: ...
+
+    def rates(self, model: str | None, provider: str | None) -> Rates | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a call stands and whose it is: its path, the run and the thread that it belongs to."""
+
+    path: Path
+    who: Who = field(default_factory=Who)
+    run: str | None = None
+    thread: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Climbed:
+    """A call that may be made: send `request`."""
+
+    request: ModelRequest[Any]
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that ends with these messages in the place of an answer."""
+
+    messages: list[BaseMessage]
+    error: CallRefusedError
+
+
+def climb(
+    budget: Offers, request: ModelRequest[Any], *, place: Place, sink: Sink, compress: Compress | None = None
+) -> Climbed | Ended:
+    """The request as it may be sent and what is held for it, or how the run ends.
+
+    Every step that was taken, and every one that did not help, is told as a `Decision`. Nothing is held when this
+    raises.
+
+    Args:
+        budget: Whose ladder is climbed.
+        request: The call.
+        place: Where it stands.
+        sink: Who is told.
+        compress: Makes the input smaller; for the step "compress".
+
+    Raises:
+        CallRefusedError: The call may not be made, and the ladder ends with "raise", or with "end" where no message can
+            take the place of the answer.
+        GraphInterrupt: The user is asked. The node runs again when the answer is there.
+    """
+    return _Climb(budget, request, place, sink, compress).run()
+
+
+class _Skipped(Exception):  # noqa: N818 - says why a step does not help
+    pass
+
+
+class _Climb:
+    """One call on its way up. `refused` is why it did not fit when it was offered last."""
+
+    def __init__(
+        self, budget: Offers, request: ModelRequest[Any], place: Place, sink: Sink, compress: Compress | None
+    ) -> None:
+        self.budget, self.request, self.place, self.sink, self.compress = budget, request, place, sink, compress
+        self.case = self._case(request)
+        self.bound = budget.ladder.steps[0] == "clamp"
+        self.refused: Shortage | CallRefusedError | None = None
+        self.remark = ""
+
+    def run(self) -> Climbed | Ended:
+        given = None
+        if "ask" in self.budget.ladder and not self._beside and (before := asking.waiting(self.budget.name)):
+            given = (asking.ask(before),)  # taken before anything is held
+        hold = self._offer()
+        for step in self.budget.ladder.steps:
+            if hold is not None:
+                break
+            if step == "end":
+                return self._end()
+            if step == "raise":
+                raise self._refusal()
+            hold = self._step(step, given)
+        if hold is None:  # a ladder ends with "end" or "raise"
+            raise self._refusal()
+        return Climbed(hold.case.bind(self.request), hold)
+
+    @property
+    def _beside(self) -> bool:
+        """Whether the call is one beside the user's, of which the user knows nothing."""
+        return is_background(self.request) or is_internal(self.request)
+
+    def _case(self, request: ModelRequest[Any]) -> WorstCase:
+        return worst_case(request, self.budget.counter, max_output_tokens=self.budget.max_output_tokens)
+
+    def _offer(self) -> Hold | None:
+        place = self.place
+        try:
+            outcome = self.budget.offer(
+                self.case,
+                path=place.path,
+                who=place.who,
+                run=place.run,
+                thread=place.thread,
+                sink=self.sink,
+                bound=self.bound,
+            )
+        except BudgetStoreError:
+            raise
+        except CallRefusedError as error:  # not for want of money: such as an unknown price
+            self.refused = error
+            return None
+        if isinstance(outcome, Shortage):
+            self.refused = outcome
+            return None
+        self.refused = None
+        if outcome.case.output_tokens < self.case.output_tokens:
+            self._tell(
+                "clamp", f"the answer is bounded to {outcome.case.output_tokens} tokens", self.case, outcome.case
+            )
+        return outcome
+
+    def _step(self, step: Step, given: tuple[Any] | None) -> Hold | None:
+        try:
+            if step == "compress":
+                return self._compressed()
+            if step == "fallback":
+                return self._fallen_back()
+            if step == "clamp":
+                return self._clamped()
+            return self._asked(given)
+        except _Skipped as why:
+            self._tell(step, str(why))
+            return None
+
+    # --- the steps ---------------------------------------------------------------------------------------------------
+
+    def _compressed(self) -> Hold | None:
+        if self.compress is None:
+            raise _Skipped("there is nothing that could compress")
+        try:
+            smaller = self.compress(self.request)
+        except (GraphBubbleUp, CallRefusedError):
+            raise
+        except Exception as error:
+            raise _Skipped(f"it failed ({type(error).__name__}: {error})") from error
+        case = self._case(smaller)
+        if case.input_tokens >= self.case.input_tokens:
+            raise _Skipped("nothing gets smaller")
+        return self._go_on("compress", smaller, case, f"{case.counted_tokens} tokens of input are left")
+
+    def _fallen_back(self) -> Hold | None:
+        model = self.budget.ladder.fallback_model
+        if model is None:
+            raise _Skipped("there is no other model")
+        try:
+            other = fallback.for_model(self.request, model)
+        except fallback.Unfit as unfit:
+            raise _Skipped(str(unfit)) from unfit
+        case = self._bounded_as_asked(self._case(other), model)
+        window = (model.profile or {}).get("max_input_tokens")
+        if isinstance(window, int) and case.counted_tokens > window:
+            raise _Skipped(f"{case.counted_tokens} tokens of input do not fit into its context window of {window}")
+        self._must_be_cheaper(case)
+        return self._go_on("fallback", other, case, f"{case.model} is called instead of {self.case.model}")
+
+    def _bounded_as_asked(self, case: WorstCase, model: BaseChatModel) -> WorstCase:
+        """The case with an answer no longer than the caller wants it, and than the model can give."""
+        asked = fallback.asked_for(self.request)
+        most = (model.profile or {}).get("max_output_tokens")
+        if asked is None or not case.settings:
+            return case
+        asked = min(asked, most) if isinstance(most, int) and most > 0 else asked
+        return case.clamped(asked * case.answers) if asked * case.answers < case.output_tokens else case
+
+    def _must_be_cheaper(self, case: WorstCase) -> None:
+        budget, before = self.budget, self.case
+        rates = budget.rates(case.model, case.provider)
+        if isinstance(self.refused, CallRefusedError):  # the first model's price is not known
+            if rates is None:
+                raise _Skipped(f"the price of {case.model} is not known either")
+            return
+        old = budget.rates(before.model, before.provider)
+        if old is not None and rates is None:
+            raise _Skipped(f"the price of {case.model} is not known")
+        new_amount, old_amount = case.amount(rates), before.amount(old)
+        missing = self._missing()
+        if missing.nano and new_amount.nano >= old_amount.nano:
+            raise _Skipped(f"{case.model} would not be cheaper")
+        if missing.tokens and not missing.nano and new_amount.tokens >= old_amount.tokens:
+            raise _Skipped(f"{case.model} would not take fewer tokens")
+        if not missing.nano and not missing.tokens:
+            raise _Skipped("it would be one call as well")
+
+    def _clamped(self) -> Hold | None:
+        if self.bound and self.budget.ladder.steps[0] == "clamp":
+            raise _Skipped("no answer is short enough")
+        self.bound = True
+        hold = self._offer()
+        if hold is None:
+            raise _Skipped("no answer is short enough")
+        return hold
+
+    def _go_on(self, step: Step, request: ModelRequest[Any], case: WorstCase, reason: str) -> Hold | None:
+        before, self.request, self.case = self.case, request, case
+        hold = self._offer()
+        self._tell(step, reason if hold is not None else f"{reason}; it does not fit yet", before, case)
+        return hold
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def _asked(self, given: tuple[Any] | None) -> Hold | None:
+        why_not = "the call is made beside the user's" if self._beside else asking.why_not(self.request)
+        if why_not is not None:
+            raise _Skipped(why_not)
+        problem = ""
+        while isinstance(shortage := self.refused, Shortage):
+            if given is not None:
+                (value,), given = given, None
+            else:
+                asked = question(self.budget.name, shortage, model=self.case.model, problem=problem)
+                try:
+                    value = asking.ask(asked)
+                except GraphBubbleUp:
+                    raise
+                except Exception as error:
+                    raise _Skipped(f"nobody can be asked ({type(error).__name__}: {error})") from error
+            try:
+                answer = read_answer(value, missing=self._missing())
+            except ValueError as error:
+                problem = str(error)
+                continue
+            hold = self._done(answer, shortage)
+            if hold is not None or answer.type == "reject":
+                return hold
+            problem = "the limit was raised, but others have taken what was left"
+        raise _Skipped("more money would not help")
+
+    def _done(self, answer: Answer, shortage: Shortage) -> Hold | None:
+        if answer.type == "approve":
+            approved = self.budget.hold_anyway(shortage, reason=APPROVED, sink=self.sink)
+            self._tell("ask", APPROVED, self.case, approved.case)
+            return approved
+        if answer.type == "reject":
+            said = f": {answer.message}" if answer.message else ""
+            self.remark = f"The user was asked, and did not want more to be spent{said}."
+            self._tell("ask", f"refused by the user{said}")
+            return None
+        hold, by = None, answer.by
+        for _ in shortage.short:  # each limit that is short has to be raised
+            if not isinstance(self.refused, Shortage):
+                break
+            self.budget.grant(
+                self.refused, usd=answer.usd, tokens=by.tokens or None, calls=by.calls or None, reason=RAISED
+            )
+            hold = self._offer()
+        self._tell("ask", RAISED, self.case, self.case if hold is None else hold.case)
+        return hold
+
+    def _missing(self) -> Amount:
+        """What would have to be free beside what is left, unit by unit."""
+        if not isinstance(self.refused, Shortage):
+            return Amount()
+        return self.refused.hold.reserved.beyond(self.refused.left)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _refusal(self) -> CallRefusedError:
+        """The refusal, put on record."""
+        refused = self.refused
+        if isinstance(refused, Shortage):
+            refused = self.budget.refuse(refused, sink=self.sink)
+        if refused is None:
+            msg = "a call that fits is not refused"
+            raise TypeError(msg)
+        if self.remark:
+            refused.args = (f"{refused} {self.remark}",)
+        return refused
+
+    def _end(self) -> Ended:
+        error = self._refusal()
+        why_not = ending.why_not(self.request)
+        if why_not is not None:
+            self._tell("end", why_not)
+            raise error
+        self._tell("end", str(error), self.case, self.case)
+        text = farewell(error)
+        return Ended(ending.last_words(self.request, f"{text} {self.remark}".rstrip()), error)
+
+    def _tell(self, step: Step, reason: str, before: WorstCase | None = None, after: WorstCase | None = None) -> None:
+        detail: Mapping[str, Any] = {"step": step, "budget": self.budget.name}
+        self.sink.emit(
+            Decision(
+                part="budget",
+                who=self.place.who,
+                action="skipped" if after is None else "applied",
+                tokens_before=None if before is None else before.input_tokens + before.output_tokens,
+                tokens_after=None if after is None else after.input_tokens + after.output_tokens,
+                reason=f"{step}: {reason}",
+                detail=detail,
+            )
+        )
