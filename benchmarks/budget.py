@@ -54,6 +54,7 @@ OURS = ("sqlite", "postgres", "redis")
 METHODS = (*OURS, "check-then-spend", "litellm")
 PLENTY = 10**15  # nano-USD: no limit is near
 KILLED_AFTER_SECONDS = 1.5
+RUN = f"benchmark-{uuid.uuid4().hex[:8]}"  # what its budgets are called begins so
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def limits_hold(place: Place, shape: tuple[int, int], args: argparse.Namespace) 
     """Does the limit hold?"""
     processes, threads = shape
     most = max(2 * WORST_NANO, mean_nano() * processes * threads * args.calls // 2)
-    limits = {"global": most}
+    limits = {"global": most, "project=*": most * 2 // 5, "user=*": max(2 * WORST_NANO, most * 3 // 2 // threads)}
     if not place.ours or args.levels < 4:
         limits = {"global": most}
     load = partial(
@@ -115,7 +116,7 @@ def limits_hold(place: Place, shape: tuple[int, int], args: argparse.Namespace) 
         levels=args.levels,
         seed=args.seed,
     )
-    name = f"holds{uuid.uuid4().hex[:8]}"
+    name = f"{RUN}-holds-{processes}x{threads}"
     outcome = run(place.program(name, limits), [load(process) for process in range(processes)])
     yield from _judged(place, outcome, limits, place.booked(name, limits), f"{processes}x{threads}")
 
@@ -152,7 +153,7 @@ def nothing_stays_held(place: Place, shape: tuple[int, int], args: argparse.Name
     """What is left of the dead?"""
     processes, threads = shape
     limits = {"global": PLENTY}
-    name = f"killed{uuid.uuid4().hex[:8]}"
+    name = f"{RUN}-killed-{processes}x{threads}"
     load = partial(Load, threads=threads, model_ms=20.0, failing=0.3, levels=args.levels, seed=args.seed)
     program = place.program(name, limits)
     outcome = run_and_kill(program, [load(n) for n in range(processes)], after_seconds=KILLED_AFTER_SECONDS)
@@ -173,7 +174,7 @@ def speed(place: Place, shape: tuple[int, int], args: argparse.Namespace) -> Ite
     """How fast is it?"""
     processes, threads = shape
     limits = {"global": PLENTY, "project=*": PLENTY, "user=*": PLENTY} if place.ours else {"global": PLENTY}
-    name = f"speed{uuid.uuid4().hex[:8]}"
+    name = f"{RUN}-speed-{processes}x{threads}"
     load = partial(Load, threads=threads, seconds=args.seconds, levels=args.levels, seed=args.seed, warm_up=2)
     outcome = run(place.program(name, limits), [load(process) for process in range(processes)])
     reserve = [ms for done in outcome.done for ms in done.reserve_ms]
@@ -203,8 +204,8 @@ def place_of(method: str, args: argparse.Namespace) -> Iterator[Place | str]:
             with _schema(args.postgres) as url:
                 yield Place(method, Path(folder), url) if url else "give --postgres URL, and install psycopg"
         elif method == "redis":
-            url = args.redis if importlib.util.find_spec("redis") else None
-            yield Place(method, Path(folder), url) if url else "give --redis URL, and install redis"
+            with _names(args.redis) as url:
+                yield Place(method, Path(folder), url) if url else "give --redis URL, and install redis"
         elif method == "litellm":
             found = subprocess.run(
                 [args.litellm_python, "-c", "import importlib.util as u, sys; sys.exit(not u.find_spec('litellm'))"],
@@ -231,6 +232,26 @@ def _schema(url: str | None) -> Iterator[str | None]:
             yield f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3D{name}"
         finally:
             connection.execute(f"DROP SCHEMA {name} CASCADE")
+
+
+@contextmanager
+def _names(url: str | None) -> Iterator[str | None]:
+    """A Redis server where what the benchmark's budgets kept is deleted afterwards."""
+    if url is None or not importlib.util.find_spec("redis"):
+        yield None
+        return
+    import redis
+
+    try:
+        yield url
+    finally:
+        with closing(redis.Redis.from_url(url)) as client:
+            for key in client.scan_iter(match=f"{{*:budget:{RUN}-*", count=1000):
+                client.delete(key)
+            for registry in client.scan_iter(match="*:budgets", _type="set"):
+                gone = [name for name in client.smembers(registry) if name.startswith(RUN.encode())]
+                if gone:
+                    client.srem(registry, *gone)
 
 
 def _shape(text: str) -> tuple[int, int]:

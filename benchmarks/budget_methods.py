@@ -21,8 +21,7 @@ from benchmarks.budget_load import (
     WORST_OUTPUT,
     Call,
 )
-from langchain_tokopt.budget import Budget, WorstCase
-from langchain_tokopt.database import Database
+from langchain_tokopt.budget import Budget, Limit, WorstCase
 from langchain_tokopt.errors import BudgetExceededError, StoreError
 from langchain_tokopt.pricing import Pricing, Rates, from_nano, to_nano
 
@@ -36,9 +35,9 @@ PRICING = Pricing(
 def opened(store: str, name: str, limits: Mapping[str, int], *, clock: Callable[[], float] = time.time) -> Budget:
     """The budget of that name, as each process has it. `limits`: nano-USD by node, or by pattern of nodes."""
     return Budget(
-        usd=from_nano(limits["global"]),
+        limits={node: Limit(usd=from_nano(nano)) for node, nano in limits.items()},
         name=name,
-        database=Database(store),
+        store=store,
         pricing=PRICING,
         lease_seconds=LEASE_SECONDS,
         on_store_failure="closed",
@@ -48,8 +47,8 @@ def opened(store: str, name: str, limits: Mapping[str, int], *, clock: Callable[
 
 def booked(budget: Budget) -> tuple[int, int]:
     """What all calls together have spent, and what they hold, in nano-USD."""
-    usd = budget.status()["usd"]
-    return to_nano(usd["spent"]), to_nano(usd["held"])
+    root = next(node for node in budget.status()["nodes"] if node["node"] == "global")
+    return to_nano(root["usd"]["spent"]), to_nano(root["usd"]["held"])
 
 
 class Ours:
@@ -61,7 +60,7 @@ class Ours:
     def reserve(self, call: Call) -> Any | None:
         """The hold, `None` when the call does not fit."""
         try:
-            return self._budget.reserve(CASE)
+            return self._budget.reserve(CASE, path=call.path or None)
         except BudgetExceededError as refused:
             if isinstance(refused, StoreError):  # it could not be checked
                 raise
