@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.providers.replies import compact
@@ -25,6 +25,7 @@ MIN_CACHED = 1024
 STEP = 128
 LOOKBACK = 20
 TTL_SECONDS = {"5m": 300.0, "1h": 3600.0}
+_CACHED = ("cache_read", "cache_write", "cache_write_1h")
 
 
 def tokens(chars: int) -> int:
@@ -46,6 +47,11 @@ class Bill:
     @property
     def total(self) -> int:
         return self.input + self.output
+
+    def counted(self, tokens: int) -> Bill:
+        """The same bill for a prompt that has so many tokens by another count; what is cached keeps its share."""
+        parts = {name: getattr(self, name) * tokens // max(1, self.input) for name in _CACHED}
+        return replace(self, input=tokens, **parts)
 
     def __add__(self, other: Bill) -> Bill:
         return Bill(**{name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__})

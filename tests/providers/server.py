@@ -71,6 +71,7 @@ class ProviderServer:
         policy: A function of the request that gives every answer; instead of `script`.
         context_window: Largest prompt in tokens; `None` takes any.
         clock: Time for the prompt caches, in seconds.
+        count: Tokens of a request, where they are not counted by the rule of `billing.py`.
     """
 
     def __init__(
@@ -80,12 +81,14 @@ class ProviderServer:
         policy: Callable[[Asked], Answer] | None = None,
         context_window: int | None = None,
         clock: Callable[[], float] = time.time,
+        count: Callable[[Asked], int] | None = None,
     ) -> None:
         self.script: list[Step] = list(script)
         self.policy = policy
         self.context_window = context_window
         self.records: list[Record] = []
         self._clock = clock
+        self._count = count
         self._apis = _new_apis(clock)
         self._lock = threading.Lock()
         self._http = _Listener(self)
@@ -163,6 +166,8 @@ class ProviderServer:
             record.body = _parsed(record.raw, api)
             record.read = api.check(record.body, record.headers)
             bill = api.read(record.read)
+            if self._count is not None:
+                bill = bill.counted(self._count(record.asked))
             if self.context_window is not None and bill.input > self.context_window:
                 raise api.too_long(bill.input, self.context_window)
         except RejectedError as rejected:
