@@ -46,8 +46,8 @@ class RedisJournal:
         if count <= 0:
             return []
         if reservation is not None:
-            keys = [self.keys("journal"), self.keys.reservation(reservation)]
-            entries = map(entry_of, self.server.run("entries_of", keys, []))
+            keys = [self.keys("journal"), self.keys("reservations")]
+            entries = map(entry_of, self.server.run("entries_of", keys, [self.keys.base, reservation]))
             return [entry for entry in entries if _is_asked_for(entry, node, since, until)][:count]
         first, last = _OLDEST, _NEWEST
         if since is not None or until is not None:

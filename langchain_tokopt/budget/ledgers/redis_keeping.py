@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from langchain_tokopt.budget.ledgers.redis_keys import Keys, as_json
-from langchain_tokopt.budget.ledgers.redis_replies import limit_fields, limit_of, limit_texts, reason_text, valued_of
+from langchain_tokopt.budget.ledgers.redis_replies import limit_fields, limit_of, limit_text, reason_text, valued_of
 from langchain_tokopt.budget.ledgers.redis_server import RedisServer
 from langchain_tokopt.budget.ledgers.words import Source, StoredLimit, Valued
 from langchain_tokopt.budget.periods import Per
@@ -31,7 +31,7 @@ class RedisKeeping:
     def put_limits(self, limits: Sequence[StoredLimit], *, reasons: Mapping[str, str], now: float) -> None:
         arguments: list[str] = []
         for limit in limits:
-            limit_texts(limit)
+            limit_text(limit)
             place = as_json([limit.node, limit.per, limit.source, limit.scope])
             action = "moved" if limit.source == "allocated" else "set"
             reason = reason_text(reasons.get(limit.node))

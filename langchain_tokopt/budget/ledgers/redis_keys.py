@@ -28,16 +28,10 @@ class Keys:
     def __call__(self, *parts: str) -> str:
         return ":".join((self.base, *parts))
 
-    def account(self, name: str) -> str:
-        return f"{self.base}:account:{name}"
-
     def index(self, name: str) -> str:
         """Where an account is listed: under its kind of period and the period."""
         per, period, _ = name.split(":", 2)
         return f"{self.base}:accounts:{per}:{period}"
-
-    def reservation(self, reservation: str) -> str:
-        return f"{self.base}:reservation:{reservation}"
 
 
 def keys_of(budget: str, prefix: str) -> Keys:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from langchain_tokopt.budget.amounts import Amount
 from langchain_tokopt.budget.ledgers.redis_journal import RedisJournal
@@ -23,7 +23,7 @@ from langchain_tokopt.budget.ledgers.redis_replies import (
     amount_text,
     balances_of,
     by_account,
-    limit_texts,
+    limit_text,
     reason_text,
     text,
 )
@@ -107,6 +107,7 @@ class RedisLedger:
         timeouts = Timeouts(connect_timeout_seconds, timeout_seconds)
         self._server = RedisServer(url_or_client, timeouts=timeouts, max_connections=max_connections)
         self.url = self._server.shown
+        self._fixed = [self._keys(part) for part in ("journal", "hours", "leases", "reservations", "balances")]
         self._journal = RedisJournal(self._server, self._keys)
         self._kept = RedisKeeping(self._server, self._keys)
         try:
@@ -137,11 +138,12 @@ class RedisLedger:
     ) -> Granted | Refusal:
         accounts = [cap.account for cap in caps]
         names = [name_of(account) for account in accounts]
-        limits = [limit for cap in caps for limit in limit_texts(cap)]
+        limits = " ".join(map(limit_text, caps))
         said, raw = self._server.run(
             "reserve",
-            [*self._fixed(reservation), self._keys("periods"), *self._account_keys(names)],
-            [self._keys.base, reservation, path, now, expires_at, amount_text(amount), as_json(names), *limits],
+            [*self._fixed, *self._indexes(names)],
+            [self._keys.base, reservation, path, now, expires_at, amount_text(amount), as_json(names), limits],
+            together=True,
         )
         if said == b"granted":
             return Granted(by_account(accounts, raw))
@@ -150,7 +152,7 @@ class RedisLedger:
             raise self._too_large(rest)
         balances = balances_of(raw)
         short = [int(number) - 1 for number in rest.split()]
-        return Refusal(tuple(Short(caps[number], balances[number]) for number in short))
+        return Refusal(tuple(Short(caps[number], balance) for number, balance in zip(short, balances, strict=True)))
 
     def settle(
         self,
@@ -162,16 +164,12 @@ class RedisLedger:
         now: float,
         reason: str | None = None,
     ) -> Settlement:
-        names = [name_of(account) for account in accounts]
+        names = distinct(map(name_of, accounts))
         said, over, listed, raw = self._server.run(
             "settle",
-            [
-                *self._fixed(reservation),
-                self._keys("spent", str(int(now // 3600))),
-                self._keys("periods"),
-                *self._account_keys(names),
-            ],
+            [*self._fixed, self._keys("spent", str(int(now // 3600))), *self._indexes(names)],
             [self._keys.base, reservation, path, now, amount_text(actual), as_json(names), reason_text(reason)],
+            together=True,
         )
         if said == b"again":
             return Settlement("again")
@@ -182,7 +180,7 @@ class RedisLedger:
         raise self._too_large(text(said).partition(" ")[2])
 
     def release(self, reservation: str, *, now: float, reason: str | None = None) -> Amount | None:
-        freed = self._free("released", now, reason, reservation, [self._keys.reservation(reservation)])
+        freed = self._free("released", now, reason, reservation)
         return freed[0].amount if freed else None
 
     def renew(self, reservations: Sequence[str], *, expires_at: float) -> int:
@@ -195,17 +193,14 @@ class RedisLedger:
         expired: list[Expired] = []
         while True:
             # Other commands get their turn between the pages.
-            page = self._free("expired", now, "the lease ran out", str(_LEASES_A_PAGE), [])
+            page = self._free("expired", now, "the lease ran out", str(_LEASES_A_PAGE))
             expired += page
             if len(page) < _LEASES_A_PAGE:
                 return expired
 
-    def _free(self, action: str, now: float, reason: str | None, which: str, keys: Sequence[str]) -> list[Expired]:
-        freed = self._server.run(
-            "release",
-            [self._keys("journal"), self._keys("hours"), self._keys("leases"), *keys],
-            [self._keys.base, action, now, reason_text(reason), which],
-        )
+    def _free(self, action: str, now: float, reason: str | None, which: str) -> list[Expired]:
+        arguments: list[str | float] = [self._keys.base, action, now, reason_text(reason), which]
+        freed = self._server.run("release", self._fixed, arguments, together=action == "released")
         return [Expired(text(id_), text(path), amount_of(amount)) for id_, path, amount in freed]
 
     # --- looking ---
@@ -213,19 +208,18 @@ class RedisLedger:
     def balances(self, accounts: Sequence[Account]) -> dict[Account, Balance]:
         balances: dict[Account, Balance] = {}
         for page in pages(accounts, _ACCOUNTS_A_PAGE):
-            raw = self._server.run("balances", [self._keys.account(name_of(account)) for account in page], [])
+            raw = self._server.run("balances", [self._keys("balances")], list(map(name_of, page)))
             balances.update(by_account(page, raw))
         return balances
 
     def accounts(self, *, per: Per, period: int, count: int = 1000) -> dict[Account, Balance]:
         found: dict[Account, Balance] = {}
-        index = self._keys("accounts", per, str(period))
+        keys = [self._keys("accounts", per, str(period)), self._keys("balances")]
         for start in range(0, count, _ACCOUNTS_A_PAGE):
             last = min(count, start + _ACCOUNTS_A_PAGE) - 1
-            told = self._server.run("accounts", [index], [self._keys.base, start, last])
-            for name, raw in zip(told[::2], told[1::2], strict=True):
-                found[account_of(text(name))] = balances_of(raw)[0]
-            if len(told) < 2 * (last - start + 1):
+            names, raw = self._server.run("accounts", keys, [start, last])
+            found.update(by_account([account_of(text(name)) for name in names], raw))
+            if len(names) <= last - start:
                 break
         return found
 
@@ -291,13 +285,8 @@ class RedisLedger:
 
     # --- keys ---
 
-    def _fixed(self, reservation: str) -> list[str]:
-        keys = self._keys
-        return [keys("journal"), keys("hours"), keys("leases"), keys.reservation(reservation)]
-
-    def _account_keys(self, names: Sequence[str]) -> Iterable[str]:
-        yield from (self._keys.account(name) for name in names)
-        yield from distinct(self._keys.index(name) for name in names)
+    def _indexes(self, names: Sequence[str]) -> list[str]:
+        return distinct(map(self._keys.index, names))
 
     def _too_large(self, which: str) -> StoreError:
         field, _, name = which.partition(" ")

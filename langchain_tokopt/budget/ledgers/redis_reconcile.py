@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from langchain_tokopt.budget.ledgers.redis_keys import Keys, account_of, accounts_in, name_of
+from langchain_tokopt.budget.ledgers.redis_keys import Keys, account_of, accounts_in, distinct, name_of
 from langchain_tokopt.budget.ledgers.redis_replies import amount_of, balances_of, text
 from langchain_tokopt.budget.ledgers.redis_server import RedisServer
 from langchain_tokopt.budget.ledgers.words import Account, Balance, Correction
 
 _LINES_A_PAGE = 1000
-_NAMES_A_PAGE = 5000
 _ACCOUNTS_A_STEP = 200
 # What a script may have to add by itself; when more was written since the last page, that is read first.
 _LINES_A_STEP = 500
@@ -34,7 +33,7 @@ class Recount:
     def corrections(self) -> list[Correction]:
         """The counters that were wrong and are right now, in the order of their accounts."""
         self._read()
-        for name in self._listed():
+        for name in self._names():
             self.sums.setdefault(account_of(name), Balance())
         accounts = sorted(self.sums)
         corrected: list[Correction] = []
@@ -56,23 +55,19 @@ class Recount:
             if len(lines) < _LINES_A_PAGE:
                 return
 
-    def _listed(self) -> list[str]:
-        """The accounts that were ever opened, also those that the journal has nothing about."""
-        names: list[str] = []
-        for period in self.server.run("listed", [self.keys("periods")], [self.keys.base]):
-            start = 0
-            while True:
-                bounds = [start, start + _NAMES_A_PAGE - 1]
-                page = self.server.run("listed", [self.keys("periods")], [self.keys.base, text(period), *bounds])
-                names += map(text, page)
-                start += _NAMES_A_PAGE
-                if len(page) < _NAMES_A_PAGE:
-                    break
-        return names
+    def _names(self) -> Iterator[str]:
+        """The accounts that were ever used, also those that the journal has nothing about."""
+        cursor = "0"
+        while True:
+            raw, names = self.server.run("names", [self.keys("balances")], [cursor])
+            yield from map(text, names)
+            cursor = text(raw)
+            if cursor == "0":
+                return
 
     def _correct(self, accounts: Sequence[Account]) -> list[Correction]:
         names = [name_of(account) for account in accounts]
-        keys = [self.keys("journal"), *map(self.keys.account, names)]
+        keys = [self.keys("journal"), self.keys("balances"), *distinct(map(self.keys.index, names))]
         while True:
             arguments: list[str | float] = [self.keys.base, self.after, _LINES_A_STEP]
             for name, account in zip(names, accounts, strict=True):

@@ -33,8 +33,8 @@ def amount_text(amount: Amount) -> str:
     return f"{amount.nano} {amount.tokens} {amount.calls}"
 
 
-def limit_texts(limit: Cap | StoredLimit) -> list[str]:
-    """The limits in nano-USD, tokens and calls, "" for none.
+def limit_text(limit: Cap | StoredLimit) -> str:
+    """The limits in nano-USD, tokens and calls, "-" for none.
 
     Raises:
         ConfigurationError: One is larger than a balance can be.
@@ -43,8 +43,8 @@ def limit_texts(limit: Cap | StoredLimit) -> list[str]:
     for unit, most in (("nano", limit.nano), ("tokens", limit.tokens), ("calls", limit.calls)):
         if most is not None and most > MOST:
             raise ConfigurationError(unit, most, f"use a limit of at most {MOST}, or None for no limit")
-        texts.append("" if most is None else str(most))
-    return texts
+        texts.append("-" if most is None else str(most))
+    return " ".join(texts)
 
 
 def reason_text(reason: str | None) -> str:

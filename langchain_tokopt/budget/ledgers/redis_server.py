@@ -6,10 +6,11 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from langchain_tokopt.budget.ledgers.redis_errors import as_store_error
+from langchain_tokopt.budget.ledgers.combining import Combiner
+from langchain_tokopt.budget.ledgers.redis_errors import as_store_error, store_error
 from langchain_tokopt.budget.ledgers.redis_scripts import Script, script
 from langchain_tokopt.errors import ConfigurationError, MissingDependencyError, StoreError
 
@@ -33,6 +34,15 @@ class Timeouts:
 
     connect: float
     answer: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A script, how many of the texts are keys, and the texts that it is sent."""
+
+    script: Script
+    keys: int
+    texts: Sequence[bytes]
 
 
 class RedisServer:
@@ -69,14 +79,26 @@ class RedisServer:
             self.shown = _address(url_or_client)
         else:
             raise ConfigurationError("url_or_client", url_or_client, _FORMS)
+        # A pipeline of a cluster's client cannot have scripts.
+        clustered = isinstance(self._client, redis.RedisCluster)
+        self._combined: Combiner[_Call] | None = None if clustered else Combiner(self._ask)
 
     def __repr__(self) -> str:
         return f"RedisServer({self.shown!r})"
 
-    def run(self, name: str, keys: Sequence[str], arguments: Sequence[str | float], *, again: bool = True) -> Any:
+    def run(
+        self,
+        name: str,
+        keys: Sequence[str],
+        arguments: Sequence[str | float],
+        *,
+        again: bool = True,
+        together: bool = False,
+    ) -> Any:
         """What the script of that name returns, its texts as bytes.
 
-        `again` is whether it may be sent a second time when the connection broke before its answer came.
+        `again` is whether it may be sent a second time when the connection broke before its answer came. `together` is
+        for what many threads ask at once: it is sent in one message with what others ask.
 
         Raises:
             StoreError: The server cannot be used.
@@ -84,32 +106,56 @@ class RedisServer:
         if self._closed:
             msg = f"this ledger on {self.shown} is closed: make a new one"
             raise StoreError(msg)
+        texts = [str(part).encode("utf-8", "surrogatepass") for part in (*keys, *arguments)]
+        call = _Call(script(name), len(keys), texts)
+        if together and self._combined is not None:
+            answer = self._combined(call)
+        else:
+            (answer,) = self._ask([call], again=again)
+        if isinstance(answer, Exception):
+            raise store_error(self.shown, answer) from answer
+        return answer
+
+    def _ask(self, calls: Sequence[_Call], *, again: bool = True) -> list[Any]:
+        """The answers; an error where the server refused one call and not all of them."""
         from redis.exceptions import AuthenticationError, BusyLoadingError
         from redis.exceptions import ConnectionError as NotConnected
 
-        texts = [str(part).encode("utf-8", "surrogatepass") for part in (*keys, *arguments)]
         with as_store_error(self.shown):
             try:
-                return self._run(script(name), len(keys), texts)
+                return self._send(calls)
             except (AuthenticationError, BusyLoadingError):
                 raise
             except NotConnected:
                 if not again:
                     raise
             time.sleep(_SECONDS_BEFORE_ANOTHER_TRY)
-            return self._run(script(name), len(keys), texts)
+            return self._send(calls)
 
-    def _run(self, script: Script, keys: int, texts: Sequence[bytes]) -> Any:
-        from redis.client import NEVER_DECODE
+    def _send(self, calls: Sequence[_Call]) -> list[Any]:
         from redis.exceptions import NoScriptError
 
-        # A client of the caller's may be one that decodes answers, which not every name would survive.
-        raw = {NEVER_DECODE: True}
+        if len(calls) == 1:
+            try:
+                return [self._execute(calls[0], "EVALSHA")]
+            except NoScriptError:
+                return [self._execute(calls[0], "EVAL")]
+        execute: Any
+        with self._client.pipeline(transaction=False) as pipeline:
+            execute = pipeline.execute_command
+            for call in calls:
+                execute("EVALSHA", call.script.sha, call.keys, *call.texts, **_raw())
+            answers = pipeline.execute(raise_on_error=False)
+        # A server that was started again knows no scripts.
+        return [
+            self._execute(call, "EVAL") if isinstance(answer, NoScriptError) else answer
+            for call, answer in zip(calls, answers, strict=True)
+        ]
+
+    def _execute(self, call: _Call, command: Literal["EVAL", "EVALSHA"]) -> Any:
         execute: Any = self._client.execute_command
-        try:
-            return execute("EVALSHA", script.sha, keys, *texts, **raw)
-        except NoScriptError:
-            return execute("EVAL", script.text, keys, *texts, **raw)
+        text = call.script.sha if command == "EVALSHA" else call.script.text
+        return execute(command, text, call.keys, *call.texts, **_raw())
 
     def add_name(self, key: str, name: str) -> None:
         """Add a name to a set. It has a key, and in a cluster a place, of its own."""
@@ -165,6 +211,13 @@ class RedisServer:
         self._closed = True
         if self._pool is not None:
             self._pool.disconnect()
+
+
+def _raw() -> dict[str, Any]:
+    """For answers in bytes: a client of the caller's may decode them, which not every name would survive."""
+    from redis.client import NEVER_DECODE
+
+    return {NEVER_DECODE: True}
 
 
 def masked(url: str) -> str:

@@ -1,8 +1,7 @@
 -- The accounts of one period and their balances, those opened last first.
--- KEYS: the period's index. ARGV: base, the first and the last to be returned, from 0.
-local told = {}
-for i, name in ipairs(redis.call('ZREVRANGE', KEYS[1], ARGV[2], ARGV[3])) do
-  told[2 * i - 1] = name
-  told[2 * i] = table.concat((balance_of(ARGV[1] .. ':account:' .. name)), ' ')
+-- KEYS: the period's index, balances. ARGV: the first and the last to be returned, from 0.
+local names, texts = redis.call('ZREVRANGE', KEYS[1], ARGV[1], ARGV[2]), {}
+for i, balance in ipairs((balances_of(KEYS[2], names))) do
+  texts[i] = table.concat(balance, ' ')
 end
-return told
+return { names, table.concat(texts, ' ') }

@@ -1,6 +1,6 @@
--- What accounts have spent and hold. KEYS: the accounts.
+-- What accounts have spent and hold. KEYS: balances. ARGV: the accounts.
 local texts = {}
-for i, key in ipairs(KEYS) do
-  texts[i] = table.concat((balance_of(key)), ' ')
+for i, balance in ipairs((balances_of(KEYS[1], ARGV))) do
+  texts[i] = table.concat(balance, ' ')
 end
 return table.concat(texts, ' ')

@@ -6,15 +6,19 @@
 -- A number in Lua is a double, exact up to 2^53 only (about 9 million USD in nano-USD). Amounts are therefore texts of
 -- digits: short ones are added as doubles, longer ones in two halves.
 
-local FIELDS = { 'spent_nano', 'spent_tokens', 'spent_calls', 'held_nano', 'held_tokens', 'held_calls' }
-local MOST_DIGITS = 19
-local HALF = 1000000000
+local SHORT, LONGEST, HALF = 15, 19, 1000000000
+local BALANCE = '^(-?%d+) (-?%d+) (-?%d+) (-?%d+) (-?%d+) (-?%d+)$'
+local FIELDS = { 'spent nano-USD', 'spent tokens', 'spent calls', 'held nano-USD', 'held tokens', 'held calls' }
+
+local function is_negative(text)
+  return string.byte(text) == 45
+end
 
 local function negative(text)
   if text == '0' then
     return text
   end
-  return string.sub(text, 1, 1) == '-' and string.sub(text, 2) or '-' .. text
+  return is_negative(text) and string.sub(text, 2) or '-' .. text
 end
 
 -- The number is the first times 10^9 plus the second.
@@ -28,7 +32,10 @@ local function halves(text)
 end
 
 local function plus(one, other)
-  if #one <= 15 and #other <= 15 then
+  if other == '0' then
+    return one
+  end
+  if #one <= SHORT and #other <= SHORT then
     return string.format('%.0f', one + other)
   end
   local high, low = halves(one)
@@ -49,118 +56,107 @@ local function plus(one, other)
   return sign .. string.format('%.0f%09.0f', high, low)
 end
 
-local function is_negative(text)
-  return string.sub(text, 1, 1) == '-'
-end
-
-local function at_most(one, limit)
-  return not is_negative(plus(limit, negative(one)))
-end
-
--- The amounts of a text such as "3 40 1".
-local function amounts(text)
-  local found = {}
-  for amount in string.gmatch(text, '%S+') do
-    found[#found + 1] = amount
+-- Whether one + other <= limit. A sum of short ones is exact, and a limit that a double cannot hold is beyond it.
+local function fits(one, other, limit)
+  if #one <= SHORT and #other <= SHORT then
+    return one + other <= limit + 0
   end
-  return found
+  return not is_negative(plus(limit, negative(plus(one, other))))
+end
+
+-- The three amounts of a text such as "3 40 1".
+local function amounts(text)
+  local nano, tokens, calls = string.match(text, '^(%S+) (%S+) (%S+)$')
+  return { nano, tokens, calls }
 end
 
 local function negatives(three)
-  return table.concat({ negative(three[1]), negative(three[2]), negative(three[3]) }, ' ')
+  return negative(three[1]) .. ' ' .. negative(three[2]) .. ' ' .. negative(three[3])
 end
 
-local function is_amount(text)
-  return #text <= MOST_DIGITS + 1 and string.find(text, '^-?%d+$') ~= nil
+-- What an account has spent and holds, six amounts; `nil` for what is no balance.
+local function balance_of(text)
+  local balance = { string.match(text, BALANCE) }
+  return balance[6] and balance
 end
 
--- What an account has spent and holds, six amounts; and whether it was used before.
-local function balance_of(key)
-  local stored = redis.call('HMGET', key, unpack(FIELDS))
-  local balance, opened = {}, false
-  for i = 1, 6 do
-    balance[i] = stored[i] or '0'
-    opened = opened or stored[i] ~= false
-    if not is_amount(balance[i]) then
-      error('TOKOPT_DAMAGED ' .. key)
-    end
+-- The balances of accounts, and which of them were used before.
+local function balances_of(key, names)
+  if #names == 0 then
+    return {}, {}
   end
-  return balance, opened
+  local stored, balances, opened = redis.call('HMGET', key, unpack(names)), {}, {}
+  for i = 1, #names do
+    opened[i] = stored[i] ~= false
+    balances[i] = balance_of(stored[i] or '0 0 0 0 0 0') or error('TOKOPT_DAMAGED ' .. names[i])
+  end
+  return balances, opened
 end
 
-local function write_balance(key, balance)
-  local values = {}
-  for i = 1, 6 do
-    values[2 * i - 1] = FIELDS[i]
-    values[2 * i] = balance[i]
+-- Keep balances; their texts, one after the other.
+local function write_balances(key, names, balances)
+  local pairs_, texts = {}, {}
+  for i = 1, #names do
+    texts[i] = table.concat(balances[i], ' ')
+    pairs_[2 * i - 1], pairs_[2 * i] = names[i], texts[i]
   end
-  redis.call('HSET', key, unpack(values))
+  if #names > 0 then
+    redis.call('HSET', key, unpack(pairs_))
+  end
+  return table.concat(texts, ' ')
 end
 
 -- The first field of a balance that is too large to be kept.
 local function too_large(balance)
-  for i = 1, #balance do
-    if #balance[i] > MOST_DIGITS then
+  for i = 1, 6 do
+    if #balance[i] > LONGEST then
       return FIELDS[i]
     end
   end
 end
 
--- An account's name is "per:period:scope:node"; its period is listed, and it is listed under its period.
-local function period_of(name)
-  return string.match(name, '^[^:]*:[^:]*')
-end
-
-local function node_of(name)
-  return string.match(name, '^[^:]*:[^:]*:[^:]*:(.*)$')
-end
-
+-- Where an account is listed. Its name is "per:period:scope:node".
 local function index_of(base, name)
-  return base .. ':accounts:' .. period_of(name)
+  return base .. ':accounts:' .. string.match(name, '^[^:]*:[^:]*')
 end
 
 local function list_account(base, name)
   local index = index_of(base, name)
   redis.call('ZADD', index, 'NX', redis.call('ZCARD', index), name)
-  redis.call('SADD', base .. ':periods', period_of(name))
-end
-
--- What `list_account` changes, read: this fails for a key of another type.
-local function check_index(base, name)
-  redis.call('ZCARD', index_of(base, name))
-  redis.call('SCARD', base .. ':periods')
-end
-
--- What `write` changes, read, and the leases.
-local function check_journal(base)
-  redis.call('XLEN', base .. ':journal')
-  redis.call('HLEN', base .. ':hours')
-  redis.call('ZCARD', base .. ':leases')
 end
 
 local function hour_of(at)
   return string.format('%.0f', math.floor(tonumber(at) / 3600))
 end
 
--- One line of the journal; its id. The clock of the callers may jump, that of the stream's ids does not: `hours` has
--- the first and the last id of all that happened in an hour of the callers' clock.
-local function write(base, entry)
-  local id = redis.call('XADD', base .. ':journal', '*', 'action', entry.action, 'at', entry.at, 'path', entry.path,
-    'reservation', entry.reservation or '', 'accounts', entry.accounts or '[]', 'spent', entry.spent or '0 0 0',
-    'held', entry.held or '0 0 0', 'reason', entry.reason or '')
-  local hour = hour_of(entry.at)
-  local span = redis.call('HGET', base .. ':hours', hour)
-  local first = span and string.match(span, '^%S+') or id
-  redis.call('HSET', base .. ':hours', hour, first .. ' ' .. id)
-  return id
+-- Where an hour of the callers' clock is in the journal, as it is before a script writes: its first and last id. The
+-- ids follow the server's clock; that of the callers may jump.
+local function span_of(base, at)
+  redis.call('XLEN', base .. ':journal')
+  return redis.call('HGET', base .. ':hours', hour_of(at))
 end
 
--- A reservation: its state ("held", "released", "expired" or "settled") and, but for one that is settled and needs
--- nothing else any more, what it was made with. `entries` are the ids of its lines in the journal.
-local function reservation_at(key)
-  local stored = redis.call('HMGET', key, 'state', 'path', 'accounts', 'amount', 'entries')
-  if not stored[1] then
+-- Write a line into the journal; its id, and the hour's span with it.
+local function write(base, span, action, at, path, reservation, accounts, spent, held, reason)
+  local id = redis.call('XADD', base .. ':journal', '*', 'action', action, 'at', at, 'path', path, 'reservation',
+    reservation, 'accounts', accounts, 'spent', spent, 'held', held, 'reason', reason)
+  span = (span and string.match(span, '^%S+') or id) .. ' ' .. id
+  redis.call('HSET', base .. ':hours', hour_of(at), span)
+  return id, span
+end
+
+-- A reservation is kept as four lines: its state and amount, the ids of its entries in the journal, its accounts (JSON)
+-- and its path, which may have lines of its own. The state is "held", "released", "expired" or "settled".
+local function reservation_of(base, id)
+  local stored = redis.call('HGET', base .. ':reservations', id)
+  if not stored then
     return nil
   end
-  return { state = stored[1], path = stored[2], accounts = stored[3], amount = stored[4], entries = stored[5] or '' }
+  local state, amount, entries, accounts, path = string.match(stored, '^(%a+) ([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
+  return { state = state, amount = amount, entries = entries, accounts = accounts, path = path }
+end
+
+local function write_reservation(base, id, state, amount, entries, accounts, path)
+  redis.call('HSET', base .. ':reservations', id,
+    state .. ' ' .. amount .. '\n' .. entries .. '\n' .. accounts .. '\n' .. path)
 end

@@ -1,17 +1,13 @@
 -- Whether there was such a limit; it is gone.
 -- KEYS: journal, hours, limits. ARGV: base, now, how its place begins, whatever the scope, node, reason.
-check_journal(ARGV[1])
-local places = {}
+local span, gone = span_of(ARGV[1], ARGV[2]), 0
 for _, place in ipairs(redis.call('HKEYS', KEYS[3])) do
   if string.sub(place, 1, #ARGV[3]) == ARGV[3] then
-    places[#places + 1] = place
+    gone = gone + redis.call('HDEL', KEYS[3], place)
   end
 end
-for _, place in ipairs(places) do
-  redis.call('HDEL', KEYS[3], place)
-end
-if #places == 0 then
+if gone == 0 then
   return 0
 end
-write(ARGV[1], { action = 'dropped', at = ARGV[2], path = ARGV[4], reason = ARGV[5] })
+write(ARGV[1], span, 'dropped', ARGV[2], ARGV[4], '', '[]', '0 0 0', '0 0 0', ARGV[5])
 return 1

@@ -6,6 +6,10 @@ local page, wanted = tonumber(ARGV[3]), tonumber(ARGV[4])
 local since, till = tonumber(ARGV[5]), tonumber(ARGV[6])
 local of_node, node, ending, spending = ARGV[7] == '1', ARGV[8], ARGV[9], ARGV[10] == '1'
 
+local function node_of(name)
+  return string.match(name, '^[^:]*:[^:]*:[^:]*:(.*)$')
+end
+
 local function concerns_node(entry)
   local action, path, accounts = entry[2], entry[6], entry[10]
   if (action == 'set' or action == 'moved' or action == 'dropped') and path == node then

@@ -1,61 +1,61 @@
 -- Hold an amount on all accounts, or on none.
--- KEYS: journal, hours, leases, reservation, periods, the accounts, their indexes.
--- ARGV: base, reservation, path, now, expires_at, amount, accounts (JSON), then the limits of each account: nano, tokens
--- and calls, "" for none.
+-- KEYS: journal, hours, leases, reservations, balances, the accounts' indexes.
+-- ARGV: base, reservation, path, now, expires_at, amount, accounts (JSON), the limits of each account: nano, tokens and
+-- calls, "-" for none.
 -- Returns "granted" or "refused <numbers of the caps>" or "large <field> <account>", and the balances.
 local base, reservation, path, now, expires_at = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local amount, accounts = amounts(ARGV[6]), cjson.decode(ARGV[7])
-local key = base .. ':reservation:' .. reservation
-local known = reservation_at(key)
-local keys, before, after, opened, short, large = {}, {}, {}, {}, {}, nil
-check_journal(base)
-for i, name in ipairs(accounts) do
-  keys[i] = base .. ':account:' .. name
-  before[i], opened[i] = balance_of(keys[i])
-  if not opened[i] then
-    check_index(base, name)
+local amount, names = amounts(ARGV[6]), cjson.decode(ARGV[7])
+local balances, opened = balances_of(KEYS[5], names)
+if reservation_of(base, reservation) then
+  local texts = {}
+  for i = 1, #names do
+    texts[i] = table.concat(balances[i], ' ')
   end
-  local balance, fits = { unpack(before[i]) }, true
+  return { 'granted', table.concat(texts, ' ') }
+end
+
+local limits = {}
+for limit in string.gmatch(ARGV[8], '%S+') do
+  limits[#limits + 1] = limit
+end
+local short, short_texts, large = {}, {}, nil
+for i = 1, #names do
+  local balance, fitting, before = balances[i], true, nil
   for unit = 1, 3 do
-    local limit = ARGV[7 + 3 * (i - 1) + unit]
-    balance[3 + unit] = plus(balance[3 + unit], amount[unit])
-    if limit ~= '' and amount[unit] ~= '0' and not at_most(plus(balance[unit], balance[3 + unit]), limit) then
-      fits = false
+    if amount[unit] ~= '0' then
+      local held, limit = plus(balance[3 + unit], amount[unit]), limits[3 * (i - 1) + unit]
+      if limit ~= '-' and not fits(balance[unit], held, limit) then
+        fitting = false
+      end
+      before = before or table.concat(balance, ' ')
+      balance[3 + unit] = held
     end
   end
-  if not fits then
-    short[#short + 1] = i
+  if not fitting then
+    short[#short + 1], short_texts[#short_texts + 1] = i, before
   end
-  after[i] = balance
   local field = too_large(balance)
-  if field then
-    large = 'large ' .. field .. ' ' .. name
-  end
+  large = large or field and 'large ' .. field .. ' ' .. names[i]
 end
-
-local said, balances = 'granted', before
-if known then
-  said = 'granted'
-elseif #short > 0 then
-  said = 'refused ' .. table.concat(short, ' ')
+if #short > 0 then
+  return { 'refused ' .. table.concat(short, ' '), table.concat(short_texts, ' ') }
 elseif large then
-  said = large
-else
-  balances = after
-  for i, name in ipairs(accounts) do
-    write_balance(keys[i], after[i])
-    if not opened[i] then
-      list_account(base, name)
-    end
-  end
-  local id = write(base, { action = 'reserved', at = now, path = path, reservation = reservation, accounts = ARGV[7],
-    held = ARGV[6] })
-  redis.call('HSET', key, 'state', 'held', 'path', path, 'accounts', ARGV[7], 'amount', ARGV[6], 'entries', id)
-  redis.call('ZADD', base .. ':leases', expires_at, reservation)
+  return { large, '' }
 end
 
-local texts = {}
-for i = 1, #accounts do
-  texts[i] = table.concat(balances[i], ' ')
+local span = span_of(base, now)
+for i = 1, #names do
+  if not opened[i] then
+    redis.call('ZCARD', index_of(base, names[i]))
+  end
 end
-return { said, table.concat(texts, ' ') }
+redis.call('ZADD', KEYS[3], expires_at, reservation)
+local told = write_balances(KEYS[5], names, balances)
+for i = 1, #names do
+  if not opened[i] then
+    list_account(base, names[i])
+  end
+end
+local id = write(base, span, 'reserved', now, path, reservation, ARGV[7], '0 0 0', ARGV[6], '')
+write_reservation(base, reservation, 'held', ARGV[6], id, ARGV[7], path)
+return { 'granted', told }

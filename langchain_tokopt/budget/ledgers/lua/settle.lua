@@ -1,72 +1,69 @@
 -- Book what a call took, and free what it held.
--- KEYS: journal, hours, leases, reservation, the hour's spending, periods, the accounts, their indexes.
+-- KEYS: journal, hours, leases, reservations, balances, the hour's spending, the accounts' indexes.
 -- ARGV: base, reservation, path, now, actual, accounts (JSON), reason.
 -- Returns "settled", "late", "again" or "large <field> <account>", what was over, the accounts (JSON), the balances.
-local base, reservation, now, actual = ARGV[1], ARGV[2], ARGV[4], amounts(ARGV[5])
-local key, spending = base .. ':reservation:' .. reservation, base .. ':spent:' .. hour_of(now)
-local known = reservation_at(key)
+local base, reservation, path, now, accounts = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6]
+local actual, known = amounts(ARGV[5]), reservation_of(base, reservation)
 if known and known.state == 'settled' then
   return { 'again', '0 0 0', '[]', '' }
 end
-
-local path, listed = ARGV[3], ARGV[6]
 if known then
-  path, listed = known.path, known.accounts
+  path, accounts = known.path, known.accounts
 end
+
 local held = known and known.state == 'held'
-local reserved = held and amounts(known.amount) or { '0', '0', '0' }
-local over, within = {}, {}
+local reserved = amounts(held and known.amount or '0 0 0')
+local over, within, freed = {}, {}, {}
 for unit = 1, 3 do
-  local beyond = plus(actual[unit], negative(reserved[unit]))
-  over[unit] = is_negative(beyond) and '0' or beyond
+  freed[unit] = negative(reserved[unit])
+  over[unit] = plus(actual[unit], freed[unit])
+  if is_negative(over[unit]) then
+    over[unit] = '0'
+  end
   within[unit] = plus(actual[unit], negative(over[unit]))
 end
 
-check_journal(base)
-local accounts, keys, balances, opened = cjson.decode(listed), {}, {}, {}
-for i, name in ipairs(accounts) do
-  keys[i] = base .. ':account:' .. name
-  balances[i], opened[i] = balance_of(keys[i])
-  if not opened[i] then
-    check_index(base, name)
-  end
+local names = cjson.decode(accounts)
+local balances, opened = balances_of(KEYS[5], names)
+for i = 1, #names do
+  local balance = balances[i]
   for unit = 1, 3 do
-    balances[i][unit] = plus(balances[i][unit], actual[unit])
-    balances[i][3 + unit] = plus(balances[i][3 + unit], negative(reserved[unit]))
+    balance[unit] = plus(balance[unit], actual[unit])
+    balance[3 + unit] = plus(balance[3 + unit], freed[unit])
   end
-  local field = too_large(balances[i])
+  local field = too_large(balance)
   if field then
-    return { 'large ' .. field .. ' ' .. name, '0 0 0', '[]', '' }
+    return { 'large ' .. field .. ' ' .. names[i], '0 0 0', '[]', '' }
   end
-end
-local spent = amounts(redis.call('HGET', spending, path) or '0 0 0')
-for unit = 1, 3 do
-  spent[unit] = plus(spent[unit], actual[unit])
-end
-
-local texts = {}
-for i, name in ipairs(accounts) do
-  write_balance(keys[i], balances[i])
   if not opened[i] then
-    list_account(base, name)
+    redis.call('ZCARD', index_of(base, names[i]))
   end
-  texts[i] = table.concat(balances[i], ' ')
 end
-local booked_over = over[1] ~= '0' or over[2] ~= '0' or over[3] ~= '0'
-local entry = { at = now, path = path, reservation = reservation, accounts = listed, reason = ARGV[7] }
-local ids = known and known.entries .. ' ' or ''
+local spent = amounts(redis.call('HGET', KEYS[6], path) or '0 0 0')
+local span = span_of(base, now)
+
+redis.call('ZREM', KEYS[3], reservation)
+local told = write_balances(KEYS[5], names, balances)
+for i = 1, #names do
+  if not opened[i] then
+    list_account(base, names[i])
+  end
+end
+local ids, id = known and { known.entries } or {}, nil
+local over_text = table.concat(over, ' ')
 if held then
-  entry.action, entry.spent, entry.held = 'settled', table.concat(within, ' '), negatives(reserved)
-  ids = ids .. write(base, entry)
+  id, span = write(base, span, 'settled', now, path, reservation, accounts, table.concat(within, ' '),
+    table.concat(freed, ' '), ARGV[7])
+  ids[#ids + 1] = id
 end
-if not held or booked_over then
-  entry.action, entry.spent, entry.held = 'overage', table.concat(over, ' '), nil
-  ids = ids .. ' ' .. write(base, entry)
+if not held or over_text ~= '0 0 0' then
+  id, span = write(base, span, 'overage', now, path, reservation, accounts, over_text, '0 0 0', ARGV[7])
+  ids[#ids + 1] = id
 end
-if actual[1] ~= '0' or actual[2] ~= '0' or actual[3] ~= '0' then
-  redis.call('HSET', spending, path, table.concat(spent, ' '))
+if ARGV[5] ~= '0 0 0' then
+  redis.call('HSET', KEYS[6], path,
+    plus(spent[1], actual[1]) .. ' ' .. plus(spent[2], actual[2]) .. ' ' .. plus(spent[3], actual[3]))
 end
-redis.call('DEL', key)
-redis.call('HSET', key, 'state', 'settled', 'entries', ids)
-redis.call('ZREM', base .. ':leases', reservation)
-return { held and 'settled' or 'late', table.concat(over, ' '), listed, table.concat(texts, ' ') }
+-- Nothing more can happen to it: only that it is settled, and where that is written, is kept.
+write_reservation(base, reservation, 'settled', '', table.concat(ids, ' '), '', '')
+return { held and 'settled' or 'late', over_text, accounts, told }
