@@ -21,6 +21,7 @@ from langchain_tokopt.budget.prices import Prices
 from langchain_tokopt.budget.rules import Rules
 from langchain_tokopt.budget.spending import Spending
 from langchain_tokopt.budget.standing import standings
+from langchain_tokopt.budget.steps.ladder import Ladder, Step
 from langchain_tokopt.budget.worst_case import WorstCase
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import NullSink, Sink, Who
@@ -29,6 +30,8 @@ from langchain_tokopt.tokens import TokenCounter
 
 if TYPE_CHECKING:
     from os import PathLike
+
+    from langchain_core.language_models import BaseChatModel
 
     from langchain_tokopt.budget.ledgers.contract import Ledger
     from langchain_tokopt.database import Database
@@ -55,8 +58,11 @@ class Budget(Calls):
         levels: What the path of a call is made of, from the root down, read from the runtime context, `configurable`
             and `metadata` of the call. A caller may also give the whole path there as `budget_path`.
         name: Tells the budgets in one store apart.
-        on_exceeded: What a refused call does to its agent: "raise" `BudgetExceededError`, or "end" the run with a
-            message that says so. Where a structured answer is awaited, it is raised in any case.
+        on_exceeded: What a call does that does not fit: "raise" `BudgetExceededError`, "end" the run with a message
+            that says so, or "ask" the user by an interrupt; each after the answer was bounded to what fits, if that
+            helps. Or a sequence of steps, tried in their order on top of each other: "compress" the input, "fallback"
+            to `fallback_model`, "clamp" the answer, "ask", and at last "end" or "raise".
+        fallback_model: A cheaper chat model, or its name for `init_chat_model`.
         on_store_failure: What happens while the ledger cannot be used: "open" lets calls go on, and books them when it
             can be used again; "closed" stops them with `BudgetStoreError`.
         unknown_price: For models without a known price: "tokens" leaves such calls out of the limits in USD, "refuse"
@@ -90,7 +96,8 @@ class Budget(Calls):
         limits: Mapping[str, Limit | Sequence[Limit]] | None = None,
         levels: Sequence[str] = LEVELS,
         name: str = "default",
-        on_exceeded: Literal["raise", "end"] = "raise",
+        on_exceeded: Literal["raise", "end", "ask"] | Sequence[Step] = "raise",
+        fallback_model: BaseChatModel | str | None = None,
         on_store_failure: Literal["open", "closed"] = "open",
         unknown_price: Literal["tokens", "refuse"] | Rates = "tokens",
         unknown_nodes: Literal["count", "refuse"] = "count",
@@ -103,8 +110,7 @@ class Budget(Calls):
         sink: Sink | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if on_exceeded not in ("raise", "end"):
-            raise ConfigurationError("on_exceeded", on_exceeded, 'use "raise" or "end"')
+        ladder = Ladder.read(on_exceeded, fallback_model)
         if on_store_failure not in ("open", "closed"):
             raise ConfigurationError("on_store_failure", on_store_failure, 'use "open" or "closed"')
         if unknown_price not in ("tokens", "refuse") and not isinstance(unknown_price, Rates):
@@ -133,7 +139,7 @@ class Budget(Calls):
             sink=sink or NullSink(),
             clock=clock,
         )
-        self.on_exceeded = on_exceeded
+        self.ladder = ladder
         self.max_output_tokens = read_tokens("max_output_tokens", max_output_tokens)
         self._counter = counter
 

@@ -11,23 +11,25 @@ from langchain.agents.middleware.types import (
     ModelRequest,
     ModelResponse,
     PrivateStateAttr,
+    hook_config,
 )
 from langchain.agents.structured_output import ProviderStrategy
-from langchain_core.messages import AIMessage
 from langgraph.channels.untracked_value import UntrackedValue
+from langgraph.errors import GraphBubbleUp
+from langgraph.runtime import Runtime
 from langgraph.types import Command
-from typing_extensions import NotRequired
+from typing_extensions import NotRequired, Self
 
 from langchain_tokopt.budget.bill import Bill, Biller
 from langchain_tokopt.budget.budget import Budget
 from langchain_tokopt.budget.hold import Hold
 from langchain_tokopt.budget.paths import call_path
-from langchain_tokopt.budget.refusals import BudgetStoreError, farewell
+from langchain_tokopt.budget.steps import Climbed, Compress, Ended, Place, climb, is_end
 from langchain_tokopt.budget.watch import active_watch, watching
 from langchain_tokopt.budget.worst_case import worst_case
 from langchain_tokopt.caller import call_who
 from langchain_tokopt.errors import BudgetExceededError, ConfigurationError
-from langchain_tokopt.flow import Flow, FlowMiddleware, is_background, plain
+from langchain_tokopt.flow import Flow, FlowMiddleware, plain
 
 if TYPE_CHECKING:
     from langchain_tokopt.events import Mode, Sink
@@ -45,7 +47,8 @@ class BudgetMiddleware(FlowMiddleware):
     """Reserves before every model call, and settles after it. Belongs innermost, so that it sees every retry.
 
     Args:
-        budget: The limit; one `Budget` may serve many agents.
+        budget: The limits; one `Budget` may serve many agents.
+        compress: Makes a request smaller, for the step "compress" of the budget's ladder.
         sink: Who is told what happened; nobody by default.
         mode: "optimize", or "shadow" to record what would have been refused without refusing it.
         name: The middleware's name in the graph; two instances in one agent need different names.
@@ -56,32 +59,50 @@ class BudgetMiddleware(FlowMiddleware):
 
     part: ClassVar[str] = "budget"
 
+    def __new__(cls, budget: object = None, **settings: Any) -> Self:
+        """An instance that can also end the agent's loop, where the budget asks for that."""
+        ends = isinstance(budget, Budget) and "end" in budget.ladder and settings.get("mode") != "shadow"
+        return object.__new__(_EndingBudgetMiddleware if ends and cls is BudgetMiddleware else cls)  # type: ignore[return-value]
+
     def __init__(
-        self, budget: Budget, *, sink: Sink | None = None, mode: Mode = "optimize", name: str | None = None
+        self,
+        budget: Budget,
+        *,
+        compress: Compress | None = None,
+        sink: Sink | None = None,
+        mode: Mode = "optimize",
+        name: str | None = None,
     ) -> None:
         if not isinstance(budget, Budget):
             raise ConfigurationError("budget", budget, 'pass a Budget, such as Budget(usd="5.00", per="day")')
+        if compress is None and "compress" in budget.ladder:
+            raise ConfigurationError(
+                "compress", None, 'on_exceeded has "compress": pass a function that makes a request smaller'
+            )
         super().__init__(sink=sink, mode=mode, name=name)
         self.budget = budget
+        self._compress = compress
         if budget.scoped:
             self.state_schema = RunState
 
     def flow(self, request: ModelRequest[Any]) -> Flow:
         watch = active_watch(self)
         before = len(watch) if watch is not None else 0
-        try:
-            hold = self._reserve(request)
-        except BudgetExceededError as refused:
-            if self._ends_run(request, refused):
-                return ModelResponse(result=[_goodbye(refused)])
-            raise
+        outcome = self._reserve(request)
+        if isinstance(outcome, Ended):
+            if self._would_loop(request):
+                raise outcome.error
+            return ModelResponse(result=outcome.messages)
+        hold = outcome.hold
         biller = Biller(hold, self.budget.counter, self.budget.rates)
         try:
-            response = yield hold.case.bind(request)
+            response = yield outcome.request
         except BaseException as error:
-            self._book(hold, biller.for_error(error, None if watch is None else watch.attempts(before)))
+            bill = biller.for_error(error, None if watch is None else watch.attempts(before))
+            self._book(hold, bill, outcome.remark)
             raise
-        self._book(hold, biller.for_response(response, [] if watch is None else watch.attempts(before)))
+        bill = biller.for_response(response, [] if watch is None else watch.attempts(before))
+        self._book(hold, bill, outcome.remark)
         return response
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]) -> Any:
@@ -94,20 +115,16 @@ class BudgetMiddleware(FlowMiddleware):
         with watching(self):
             return self._marked(request, await super().awrap_model_call(request, handler))
 
-    def _reserve(self, request: ModelRequest[Any]) -> Hold:
+    def _reserve(self, request: ModelRequest[Any]) -> Climbed | Ended:
         try:
-            run = self._run(request)
+            run, who = self._run(request), call_who(request)
+            place = Place(call_path(request, self.budget.levels), who, run, _named_thread(request) or run)
+            if self.mode == "optimize":
+                return climb(self.budget, request, place=place, sink=self.sink, compress=self._compress)
             case = worst_case(request, self.budget.counter, max_output_tokens=self.budget.max_output_tokens)
-            return self.budget.reserve(
-                case,
-                path=call_path(request, self.budget.levels),
-                who=call_who(request),
-                run=run,
-                thread=_named_thread(request) or run,
-                sink=self.sink,
-                enforce=self.mode == "optimize",
-            )
-        except (BudgetExceededError, ConfigurationError):
+            where: dict[str, Any] = {"path": place.path, "who": who, "run": run, "thread": place.thread}
+            return Climbed(request, self.budget.reserve(case, **where, sink=self.sink, enforce=False))
+        except (BudgetExceededError, ConfigurationError, GraphBubbleUp):
             raise
         except Exception as error:
             # Whatever it was, a budget that fails closed lets no call go on that it could not check.
@@ -115,11 +132,18 @@ class BudgetMiddleware(FlowMiddleware):
                 raise self.budget.unchecked(error) from error
             raise
 
-    def _book(self, hold: Hold, bill: Bill) -> None:
+    def _would_loop(self, request: ModelRequest[Any]) -> bool:
+        """Whether the agent would go on after a message that ends the run: it awaits a structured answer by a tool."""
+        if request.runtime is None or isinstance(self, _EndingBudgetMiddleware):
+            return False
+        return request.response_format is not None and not isinstance(request.response_format, ProviderStrategy)
+
+    def _book(self, hold: Hold, bill: Bill, remark: str | None) -> None:
+        reason = "; ".join(text for text in (remark, bill.reason) if text) or None
         if bill.usage is None:
-            self.budget.release(hold, reason=bill.reason, sink=self.sink)
+            self.budget.release(hold, reason=reason, sink=self.sink)
         else:
-            self.budget.settle(hold, bill.usage, usd=bill.usd, reason=bill.reason, sink=self.sink)
+            self.budget.settle(hold, bill.usage, usd=bill.usd, reason=reason, sink=self.sink)
 
     # --- which run a call belongs to ---
 
@@ -143,22 +167,25 @@ class BudgetMiddleware(FlowMiddleware):
             return outcome
         return ExtendedModelResponse(model_response=plain(outcome), command=Command(update={RUN_KEY: task}))
 
-    # --- ending a run ---
 
-    def _ends_run(self, request: ModelRequest[Any], refused: BudgetExceededError) -> bool:
-        """Whether the refusal becomes the run's last message.
+class _EndingBudgetMiddleware(BudgetMiddleware):
+    """Also ends the agent's loop. A node of its own, so only the agents whose ladder ends with "end" have it.
 
-        Not where a structured answer is awaited: without one an agent asks its model again and again. Nor beside the
-        run, where it would be taken for an answer.
-        """
-        if is_background(request):
-            return False
-        if self.budget.on_exceeded != "end" or isinstance(refused, BudgetStoreError):
-            return False
-        if request.response_format is not None and not isinstance(request.response_format, ProviderStrategy):
-            return False
-        forced = request.tool_choice not in (None, "auto", "none")
-        return not forced and "response_format" not in request.model_settings
+    An agent that awaits a structured answer calls its model again and again until it has one; a jump from behind the
+    model is what ends that.
+    """
+
+    @property
+    def name(self) -> str:
+        return self._name or BudgetMiddleware.__name__
+
+    @hook_config(can_jump_to=["end"])
+    def after_model(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
+        return {"jump_to": "end"} if is_end(state["messages"]) else None
+
+    @hook_config(can_jump_to=["end"])
+    async def aafter_model(self, state: AgentState[Any], runtime: Runtime[Any]) -> dict[str, Any] | None:
+        return self.after_model(state, runtime)
 
 
 def _named_run(request: ModelRequest[Any]) -> str | None:
@@ -174,8 +201,3 @@ def _named_thread(request: ModelRequest[Any]) -> str | None:
 def _execution(request: ModelRequest[Any], name: str) -> str | None:
     """A field of LangGraph's execution info, which is there inside a graph only."""
     return getattr(getattr(request.runtime, "execution_info", None), name, None)
-
-
-def _goodbye(refused: BudgetExceededError) -> AIMessage:
-    """The last message of a run. It calls no tool, and its `finish_reason` tells a cache that it is no answer."""
-    return AIMessage(content=farewell(refused), response_metadata={"finish_reason": "budget_exceeded"})

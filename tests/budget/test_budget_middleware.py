@@ -14,10 +14,10 @@ import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ModelRetryMiddleware
 from langchain.agents.middleware.types import ModelRequest, ModelResponse
-from langchain.agents.structured_output import ProviderStrategy, StructuredOutputError, ToolStrategy
+from langchain.agents.structured_output import AutoStrategy, ProviderStrategy, StructuredOutputError, ToolStrategy
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
@@ -437,25 +437,91 @@ async def test_a_refusal_can_end_the_run_under_pending_tool_results(
     assert len(model.calls) == 1
 
 
-@pytest.mark.parametrize("strategy", [Weather, ToolStrategy(Weather)])
-@pytest.mark.parametrize("tools", [[], [look]])
-def test_where_a_structured_answer_is_awaited_a_refusal_raises(
-    make: Callable[..., Budget], strategy: Any, tools: Any
+class Behind(AgentMiddleware):
+    """A hook behind the model, which an agent's loop goes through."""
+
+    def after_model(self, state: Any, runtime: Any) -> None:
+        return None
+
+
+@pytest.mark.parametrize("strategy", [Weather, ToolStrategy(Weather), ProviderStrategy(Weather), AutoStrategy(Weather)])
+@pytest.mark.parametrize("others", [[], [Behind()]], ids=["alone", "behind another"])
+@pytest.mark.parametrize("tools", [[], [look]], ids=["no tools", "tools"])
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_where_a_structured_answer_is_awaited_a_refusal_ends_the_run_without_one(
+    make: Callable[..., Budget], strategy: Any, others: list[Any], tools: list[Any], is_async: bool
 ) -> None:
     budget = make(usd="0.0001", on_exceeded="end")
-    agent: Any = create_agent(ScriptedModel(), tools, middleware=[BudgetMiddleware(budget)], response_format=strategy)
+    agent: Any = create_agent(
+        ScriptedModel(), tools, middleware=[*others, BudgetMiddleware(budget)], response_format=strategy
+    )
+    limit: Any = {"recursion_limit": 10}
+    result = await agent.ainvoke(HI, limit) if is_async else agent.invoke(HI, limit)
+    assert [message.type for message in result["messages"]] == ["human", "ai"]
+    assert result["messages"][-1].text.startswith("I have to stop here")
+    assert result["messages"][-1].response_metadata == {"finish_reason": "budget_exceeded"}
+    assert result["structured_response"] is None
+
+
+def test_a_structured_answer_of_an_earlier_turn_is_not_given_again(make: Callable[..., Budget]) -> None:
+    budget = make(calls=1, on_exceeded="end")
+    agent: Any = create_agent(
+        ScriptedModel(responses=[USABLE]),
+        middleware=[BudgetMiddleware(budget)],
+        response_format=ToolStrategy(Weather),
+        checkpointer=InMemorySaver(),
+    )
+    config: Any = {"configurable": {"thread_id": "t"}}
+    assert agent.invoke(HI, config)["structured_response"] == Weather(city="Bonn")
+    assert agent.invoke(HI, config)["structured_response"] is None
+
+
+def test_only_agents_that_can_end_have_a_node_for_it(make: Callable[..., Budget]) -> None:
+    def nodes(budget: Budget, **settings: Any) -> set[str]:
+        middleware = BudgetMiddleware(budget, **settings)
+        return set(create_agent(ScriptedModel(), middleware=[middleware]).get_graph().nodes) - {"__start__", "__end__"}
+
+    assert nodes(make(usd="1")) == {"model"}
+    assert nodes(make(usd="1", on_exceeded="end")) == {"model", "BudgetMiddleware.after_model"}
+    assert nodes(make(usd="1", on_exceeded="end"), mode="shadow") == {"model"}
+    assert nodes(make(usd="1", on_exceeded="end"), name="mine") == {"model", "mine.after_model"}
+
+
+def test_a_subclass_raises_where_it_cannot_end(make: Callable[..., Budget]) -> None:
+    class Mine(BudgetMiddleware):
+        pass
+
+    budget = make(usd="0.0001", on_exceeded="end")
+    agent: Any = create_agent(ScriptedModel(), middleware=[Mine(budget)], response_format=ToolStrategy(Weather))
     with pytest.raises(BudgetExceededError):
         agent.invoke(HI, {"recursion_limit": 10})
+    last = create_agent(ScriptedModel(), middleware=[Mine(budget)]).invoke(HI)["messages"][-1]
+    assert last.text.startswith("I have to stop here")
 
 
-def test_with_a_provider_s_structured_output_a_refusal_ends_the_run(make: Callable[..., Budget]) -> None:
+def test_calls_that_are_still_open_get_a_result_when_the_run_ends(make: Callable[..., Budget]) -> None:
     budget = make(usd="0.0001", on_exceeded="end")
-    agent: Any = create_agent(
-        ScriptedModel(), middleware=[BudgetMiddleware(budget)], response_format=ProviderStrategy(Weather)
-    )
-    result = agent.invoke(HI, {"recursion_limit": 10})
-    assert result["messages"][-1].text.startswith("I have to stop here")
-    assert result["structured_response"] is None
+    agent = create_agent(ScriptedModel(), [look], middleware=[BudgetMiddleware(budget)])
+    calls = ai(tool_calls=[{"name": "look", "args": {"place": place}} for place in ("here", "there")])
+    done = ToolMessage("nothing", tool_call_id="call_0", name="look")
+    result = agent.invoke({"messages": [HumanMessage("hi"), calls, done]})
+    assert [message.type for message in result["messages"]] == ["human", "ai", "tool", "tool", "ai"]
+    closed = result["messages"][3]
+    assert (closed.tool_call_id, closed.name, closed.status) == ("call_1", "look", "error")
+    assert closed.text == "This was not done: the budget does not allow the run to go on."
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_the_last_message_is_streamed_like_any_other(make: Callable[..., Budget], is_async: bool) -> None:
+    budget = make(usd="0.0001", on_exceeded="end")
+    agent = create_agent(ScriptedModel(), middleware=[BudgetMiddleware(budget)])
+    if is_async:
+        parts = [part async for part in agent.astream(HI, stream_mode="messages")]
+    else:
+        parts = list(agent.stream(HI, stream_mode="messages"))
+    texts = [message.text for message, _ in parts]  # type: ignore[union-attr, misc]
+    assert len(texts) == 1
+    assert texts[0].startswith("I have to stop here")
 
 
 def test_a_call_without_a_price_can_end_the_run_or_raise(make: Callable[..., Budget]) -> None:

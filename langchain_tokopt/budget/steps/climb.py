@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.messages import BaseMessage
 from langgraph.errors import GraphBubbleUp
@@ -14,56 +14,25 @@ from langchain_tokopt.budget.hold import Hold, Shortage
 from langchain_tokopt.budget.refusals import BudgetStoreError, CallRefusedError, farewell
 from langchain_tokopt.budget.steps import asking, ending, fallback
 from langchain_tokopt.budget.steps.answers import Answer, read_answer
-from langchain_tokopt.budget.steps.ladder import Ladder, Step
+from langchain_tokopt.budget.steps.ladder import Step
 from langchain_tokopt.budget.steps.question import question
 from langchain_tokopt.budget.worst_case import WorstCase, worst_case
 from langchain_tokopt.events import Decision, Sink, Who
 from langchain_tokopt.flow import is_background, is_internal
 
 if TYPE_CHECKING:
-    from decimal import Decimal
     from typing import TypeAlias
 
     from langchain.agents.middleware.types import ModelRequest
     from langchain_core.language_models import BaseChatModel
 
+    from langchain_tokopt.budget.budget import Budget
     from langchain_tokopt.budget.nodes import Path
-    from langchain_tokopt.pricing import Rates
-    from langchain_tokopt.tokens import TokenCounter
 
 Compress: TypeAlias = "Callable[[ModelRequest[Any]], ModelRequest[Any]]"
 
 APPROVED: Final = "approved by the user, beyond the limit"
 RAISED: Final = "raised by the user, who was asked"
-
-
-class Offers(Protocol):
-    """What a ladder needs of a budget."""
-
-    name: str
-    ladder: Ladder
-    counter: TokenCounter
-    max_output_tokens: int | None
-
-    def offer(
-        self, case: WorstCase, *, path: Path, who: Who, run: str | None, thread: str | None, sink: Sink, bound: bool
-    ) -> Hold | Shortage: ...
-
-    def refuse(self, shortage: Shortage, *, sink: Sink) -> CallRefusedError: ...
-
-    def hold_anyway(self, shortage: Shortage, *, reason: str, sink: Sink) -> Hold: ...
-
-    def grant(
-        self,
-        shortage: Shortage,
-        *,
-        usd: Decimal | None = None,
-        tokens: int | None = None,
-        calls: int | None = None,
-        reason: str | None = None,
-    ) -> None: ...
-
-    def rates(self, model: str | None, provider: str | None) -> Rates | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +47,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Climbed:
-    """A call that may be made: send `request`."""
+    """A call that may be made: send `request`. `remark` is what has to be said when it is booked."""
 
     request: ModelRequest[Any]
     hold: Hold
+    remark: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +63,7 @@ class Ended:
 
 
 def climb(
-    budget: Offers, request: ModelRequest[Any], *, place: Place, sink: Sink, compress: Compress | None = None
+    budget: Budget, request: ModelRequest[Any], *, place: Place, sink: Sink, compress: Compress | None = None
 ) -> Climbed | Ended:
     """The request as it may be sent and what is held for it, or how the run ends.
 
@@ -123,13 +93,14 @@ class _Climb:
     """One call on its way up. `refused` is why it did not fit when it was offered last."""
 
     def __init__(
-        self, budget: Offers, request: ModelRequest[Any], place: Place, sink: Sink, compress: Compress | None
+        self, budget: Budget, request: ModelRequest[Any], place: Place, sink: Sink, compress: Compress | None
     ) -> None:
         self.budget, self.request, self.place, self.sink, self.compress = budget, request, place, sink, compress
         self.case = self._case(request)
         self.bound = budget.ladder.steps[0] == "clamp"
         self.refused: Shortage | CallRefusedError | None = None
         self.remark = ""
+        self.approval: str | None = None
 
     def run(self) -> Climbed | Ended:
         given = None
@@ -146,7 +117,7 @@ class _Climb:
             hold = self._step(step, given)
         if hold is None:  # a ladder ends with "end" or "raise"
             raise self._refusal()
-        return Climbed(hold.case.bind(self.request), hold)
+        return Climbed(hold.case.bind(self.request), hold, self.approval)
 
     @property
     def _beside(self) -> bool:
@@ -302,6 +273,7 @@ class _Climb:
     def _done(self, answer: Answer, shortage: Shortage) -> Hold | None:
         if answer.type == "approve":
             approved = self.budget.hold_anyway(shortage, reason=APPROVED, sink=self.sink)
+            self.approval = APPROVED
             self._tell("ask", APPROVED, self.case, approved.case)
             return approved
         if answer.type == "reject":
