@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Literal
 
-from langchain_tokopt.budget.amounts import Amount
+from langchain_tokopt.budget.amounts import Amount, Unit
 from langchain_tokopt.budget.hold import Hold
 from langchain_tokopt.budget.ledgers.words import Settlement
 from langchain_tokopt.budget.nodes import shown
@@ -15,8 +14,6 @@ from langchain_tokopt.events import LimitAlert
 from langchain_tokopt.pricing import from_nano
 
 log = logging.getLogger("langchain_tokopt")
-
-Unit = Literal["usd", "tokens", "calls"]
 
 
 def alerts(name: str, hold: Hold, actual: Amount, done: Settlement, *, at: float) -> Iterator[LimitAlert]:
@@ -30,14 +27,8 @@ def alerts(name: str, hold: Hold, actual: Amount, done: Settlement, *, at: float
             continue
         after, before = balance.spent, balance.spent.less(actual)
         limit = ruled.rule.limit
-        figures: tuple[tuple[Unit, int | None, int, int], ...] = (
-            ("usd", limit.nano, before.nano, after.nano),
-            ("tokens", limit.tokens, before.tokens, after.tokens),
-            ("calls", limit.calls, before.calls, after.calls),
-        )
-        for unit, most, was, now in figures:
-            if most is None:
-                continue
+        for unit in limit.units:
+            most, was, now = limit.of(unit) or 0, before.of(unit), after.of(unit)
             crossed = [share for share in limit.alert_at if was < share * most <= now]
             if crossed:
                 yield _alert(name, ruled, unit, crossed[-1], most, now, hold=hold, at=at)

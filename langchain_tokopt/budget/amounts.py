@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from typing import Literal, get_args
 
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.pricing import from_nano
+
+Unit = Literal["usd", "tokens", "calls"]
 
 # A sum of three of these still fits the database's signed 64-bit columns.
 MAX_AMOUNT = 2**60
@@ -38,6 +41,10 @@ class Amount:
     def __bool__(self) -> bool:
         return bool(self.nano or self.tokens or self.calls)
 
+    def of(self, unit: Unit) -> int:
+        """The amount in that unit: nano-USD, tokens or calls."""
+        return {"usd": self.nano, "tokens": self.tokens, "calls": self.calls}[unit]
+
     @property
     def usd(self) -> Decimal:
         return from_nano(self.nano)
@@ -63,6 +70,36 @@ def read_usd(usd: object) -> int | None:
     if not amount.is_finite() or not _SMALLEST_USD <= amount <= _MAX_USD or amount % _SMALLEST_USD:
         raise ConfigurationError("usd", usd, _USD_FORMS)
     return int(amount / _SMALLEST_USD)
+
+
+def read_unit(unit: object) -> Unit:
+    """The unit.
+
+    Raises:
+        ConfigurationError: There is none of that name.
+    """
+    for known in get_args(Unit):
+        if unit == known:
+            found: Unit = known
+            return found
+    raise ConfigurationError("unit", unit, f"use one of {', '.join(map(repr, get_args(Unit)))}")
+
+
+def read_amount(argument: str, amount: object, unit: Unit) -> int:
+    """An amount from 0 up in that unit: nano-USD for USD, else a whole number.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if amount == 0 and not isinstance(amount, bool):
+        return 0
+    try:
+        read = read_usd(amount) if unit == "usd" else read_tokens(argument, amount)
+    except ConfigurationError as error:
+        raise ConfigurationError(argument, amount, error.remedy) from None
+    if read is None:
+        raise ConfigurationError(argument, amount, f"give an amount in {unit}")
+    return read
 
 
 def read_calls(calls: object) -> int | None:

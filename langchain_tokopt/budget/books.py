@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_tokopt.budget.alerts import alerts, say
@@ -20,12 +22,14 @@ from langchain_tokopt.events import Reservation, Sink
 
 if TYPE_CHECKING:
     from langchain_tokopt.budget.ledgers.contract import Ledger
+    from langchain_tokopt.budget.ledgers.words import StoredLimit
     from langchain_tokopt.database import Database
 
 Action = Literal["reserved", "settled", "released", "refused", "expired", "overage"]
 
 # How old what is known of the limits in the ledger may get.
 _LIMITS_SECONDS = 5.0
+_SWEEP_SECONDS = 1.0
 
 
 class Books:
@@ -52,15 +56,33 @@ class Books:
         self._opening = threading.Lock()
         self._swept_at = float("-inf")
         self._read_at = float("-inf")
+        self._published = False
 
     def ledger(self) -> Ledger:
         """The ledger, with the limits that are kept in it laid over those of the code."""
         ledger = self._ledger or self._open()
         now = self.clock()
         if abs(now - self._read_at) >= _LIMITS_SECONDS:
-            self._rules.lay_over(ledger.limits())
+            stored = ledger.limits()
+            self._rules.lay_over(one for one in stored if one.source != "code")
             self._read_at = now
+            if not self._published:
+                self._published = True
+                self._publish(ledger, stored, now)
         return ledger
+
+    def _publish(self, ledger: Ledger, stored: Sequence[StoredLimit], now: float) -> None:
+        """Keep what the code says with the ledger, so that whoever looks on knows it."""
+        said = self._rules.published(now)
+        known = {(one.node, one.per): replace(one, at=now) for one in stored if one.source == "code"}
+        fresh = [one for one in said if known.get((one.node, one.per)) != one]
+        gone = known.keys() - {(one.node, one.per) for one in said}
+        with suppress(StoreError):  # a ledger that can only be read can still be looked at
+            if fresh:
+                reasons = {one.node: "as the code says" for one in fresh}
+                ledger.put_limits(fresh, reasons=reasons, now=now)
+            for node, per in sorted(gone):
+                ledger.drop_limit(node, per, source="code", now=now, reason="no longer in the code")
 
     def _open(self) -> Ledger:
         if self.store is None:
@@ -127,9 +149,9 @@ class Books:
             self.tell(sink, "released", hold, freed, reason=reason, began=began)
 
     def sweep(self, sink: Sink, *, only_when_due: bool = False) -> int:
-        """How many reservations of dead processes were freed."""
+        """How many reservations of dead processes were freed; nobody looks more than once a second."""
         began, now = time.perf_counter(), self.clock()
-        if only_when_due and 0 <= now - self._swept_at < self._lease_seconds:
+        if 0 <= now - self._swept_at < (self._lease_seconds if only_when_due else _SWEEP_SECONDS):
             return 0
         # A clock that was put forward must not make the calls of this process look dead.
         self.leases.renew()

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
+from langchain_tokopt.budget.allocations import Allocation
 from langchain_tokopt.budget.amounts import MAX_AMOUNT, read_tokens, read_usd
 from langchain_tokopt.budget.books import Books
-from langchain_tokopt.budget.calls import Calls
 from langchain_tokopt.budget.fitting import Fitting
 from langchain_tokopt.budget.ledgers.opening import check_store
 from langchain_tokopt.budget.ledgers.words import Correction
@@ -17,6 +17,7 @@ from langchain_tokopt.budget.limits import Limit
 from langchain_tokopt.budget.nodes import GLOBAL, LEVELS, Path
 from langchain_tokopt.budget.paths import read_levels
 from langchain_tokopt.budget.periods import Per
+from langchain_tokopt.budget.planned import Planned
 from langchain_tokopt.budget.prices import Prices
 from langchain_tokopt.budget.rules import Rules
 from langchain_tokopt.budget.spending import Spending
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from langchain_tokopt.database import Database
 
 
-class Budget(Calls):
+class Budget(Planned):
     """Limits on what agents spend, on every node of a hierarchy, for any number of threads, processes and machines.
 
     A call first reserves the most that it can take, on every node of its path, in one transaction; it is refused when
@@ -57,6 +58,7 @@ class Budget(Calls):
             names such as "acme/team-a". A `Limit`, or several with different `per`.
         levels: What the path of a call is made of, from the root down, read from the runtime context, `configurable`
             and `metadata` of the call. A caller may also give the whole path there as `budget_path`.
+        allocations: How the children of nodes share their budget, by node; see `Allocation`.
         name: Tells the budgets in one store apart.
         on_exceeded: What a call does that does not fit: "raise" `BudgetExceededError`, "end" the run with a message
             that says so, or "ask" the user by an interrupt; each after the answer was bounded to what fits, if that
@@ -95,6 +97,7 @@ class Budget(Calls):
         timezone: str = "UTC",
         limits: Mapping[str, Limit | Sequence[Limit]] | None = None,
         levels: Sequence[str] = LEVELS,
+        allocations: Mapping[str, Allocation] | None = None,
         name: str = "default",
         on_exceeded: Literal["raise", "end", "ask"] | Sequence[Step] = "raise",
         fallback_model: BaseChatModel | str | None = None,
@@ -128,6 +131,7 @@ class Budget(Calls):
         least = read_tokens("min_output_tokens", min_output_tokens) or 1
         rules = Rules(_with(simple, limits))
         super().__init__(
+            allocations=_read(allocations),
             name=name,
             levels=read_levels(levels),
             rules=rules,
@@ -241,3 +245,11 @@ def _with(
         return limits
     ours = limits.get(GLOBAL, ())
     return {**limits, GLOBAL: [simple, *([ours] if isinstance(ours, Limit) else ours)]}
+
+
+def _read(allocations: Mapping[str, Allocation] | None) -> Mapping[str, Allocation]:
+    remedy = 'map nodes to allocations, such as {"project=shop": Allocation(strategy="equal")}'
+    found = {} if allocations is None else allocations
+    if not isinstance(found, Mapping) or not all(isinstance(one, Allocation) for one in found.values()):
+        raise ConfigurationError("allocations", allocations, remedy)
+    return found

@@ -133,6 +133,8 @@ class Calls:
         stands = path_of(who, self.levels) if path is None else Path.read(path)
         try:
             ledger = self._books.ledger()
+            if self._when_due(now):
+                ledger = self._books.ledger()
         except StoreError as error:
             return self._unbooked(self._held(reservation, stands, Terms((), ()), case, who), error, sink)
         terms = self._rules.terms(
@@ -230,6 +232,10 @@ class Calls:
         return store_failed(self.name, error, limit.calls or 0, "calls")
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _when_due(self, now: float) -> bool:
+        """Whether limits were changed just now, because it was time to."""
+        return False
 
     def _held(self, reservation: str, path: Path, terms: Terms, case: WorstCase, who: Who) -> Hold:
         rates = self.rates(case.model, case.provider)

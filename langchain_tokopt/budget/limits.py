@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from decimal import Decimal
 from typing import Any
 
-from langchain_tokopt.budget.amounts import read_calls, read_tokens, read_usd
+from langchain_tokopt.budget.amounts import Unit, read_calls, read_tokens, read_usd
 from langchain_tokopt.budget.ledgers.words import Balance, StoredLimit
 from langchain_tokopt.budget.periods import Per, Period, period_at, read_per, read_timezone
 from langchain_tokopt.errors import ConfigurationError
@@ -62,20 +63,36 @@ class Limit:
 
     @classmethod
     def stored(cls, stored: StoredLimit) -> Limit:
-        """The limit that is kept with the ledger."""
-        return cls(
-            usd=None if stored.nano is None else from_nano(stored.nano),
-            tokens=stored.tokens,
-            calls=stored.calls,
-            per=stored.per,
-            timezone=stored.timezone,
-            hard=stored.hard,
+        """The limit that is kept with the ledger. It may be 0, where an allocation has left nothing."""
+        limit = cls(usd=1, per=stored.per, timezone=stored.timezone, hard=stored.hard)
+        _set(limit, stored.nano, stored.tokens, stored.calls)
+        return limit
+
+    def raised(self, nano: int | None, tokens: int | None, calls: int | None) -> Limit:
+        """The limit with so much added in the units that it has."""
+        limit = copy.copy(self)
+        _set(
+            limit,
+            None if self.nano is None else self.nano + (nano or 0),
+            None if self.tokens is None else self.tokens + (tokens or 0),
+            None if self.calls is None else self.calls + (calls or 0),
         )
+        return limit
 
     @property
     def scoped(self) -> bool:
         """Whether every run or thread has the limit for itself."""
         return self.per in ("run", "thread")
+
+    def of(self, unit: Unit) -> int | None:
+        """The limit in that unit: nano-USD, tokens or calls."""
+        return {"usd": self.nano, "tokens": self.tokens, "calls": self.calls}[unit]
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """The units that it limits."""
+        every: tuple[Unit, ...] = ("usd", "tokens", "calls")
+        return tuple(unit for unit in every if self.of(unit) is not None)
 
     @property
     def tightness(self) -> tuple[float, float, float]:
@@ -98,6 +115,13 @@ class Limit:
             *([f"{self.calls:,} calls"] if self.calls is not None else []),
         ]
         return f"{' and '.join(parts)} {'in all' if self.per == 'forever' else f'per {self.per}'}"
+
+
+def _set(limit: Limit, nano: int | None, tokens: int | None, calls: int | None) -> None:
+    object.__setattr__(limit, "nano", nano)
+    object.__setattr__(limit, "usd", None if nano is None else from_nano(nano))
+    object.__setattr__(limit, "tokens", tokens)
+    object.__setattr__(limit, "calls", calls)
 
 
 def figures(balance: Balance, limit: Limit | None = None) -> dict[str, dict[str, Any]]:

@@ -121,6 +121,23 @@ class Pattern:
         return "/".join(self.segments)
 
 
+def read_node(node: object, argument: str = "node") -> Pattern:
+    """The one node that a user named, with nothing left open.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    pattern = Pattern.read(node, argument)
+    if pattern.wildcards:
+        raise ConfigurationError(argument, node, 'name one node instead of "*"')
+    return pattern
+
+
+def node_path(node: str) -> Path:
+    """The path that ends at the node."""
+    return Path(tuple(node.split("/")) if node else ())
+
+
 def _is(wanted: str, segment: str) -> bool:
     if wanted == "*":
         return True

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from langchain_tokopt.budget.ledgers.words import Account, Cap, StoredLimit
+from langchain_tokopt.budget.ledgers.words import Account, Cap, Source, StoredLimit
 from langchain_tokopt.budget.limits import Limit
-from langchain_tokopt.budget.nodes import Path, Pattern, shown
+from langchain_tokopt.budget.nodes import Path, Pattern, node_path, shown
 from langchain_tokopt.budget.periods import Per, Period, period_at, read_timezone
 from langchain_tokopt.errors import ConfigurationError
-from langchain_tokopt.pricing import from_nano
 
 Origin = Literal["code", "set", "allocated"]
 
@@ -70,110 +68,50 @@ class Rules:
 
     def __init__(self, given: Mapping[str, Limit | Sequence[Limit]]) -> None:
         self._code = _read(given)
-        self._stored: tuple[StoredLimit, ...] = ()
         self._clocks: dict[tuple[Per, str], Period] = {}
-        self._lock = threading.Lock()
-        self._rebuild()
+        self._laid = _Laid(self._code, ())
 
     def named(self) -> list[tuple[Pattern, Limit]]:
         """Every limit of the code, and every one that was set or allocated, with what it is written for."""
-        allocated = [(Pattern.read(node), limit) for node, limit, _ in self._allocated]
-        return [*self._code, *((pattern, limit) for pattern, limit, _ in self._set), *allocated]
+        return [*self._code, *((one.pattern, one.limit) for one in (*self._laid.set, *self._laid.allocated))]
 
-    @property
-    def stored(self) -> tuple[StoredLimit, ...]:
-        """What is kept with the ledger."""
-        return self._stored
+    def published(self, now: float) -> list[StoredLimit]:
+        """What the code says, as it is kept for whoever looks on."""
+        return [
+            StoredLimit(
+                str(pattern),
+                limit.per,
+                limit.nano,
+                limit.tokens,
+                limit.calls,
+                timezone=limit.timezone,
+                hard=limit.hard,
+                source="code",
+                at=now,
+            )
+            for pattern, limit in self._code
+        ]
 
     def lay_over(self, stored: Iterable[StoredLimit]) -> None:
         """From now on what is kept with the ledger is this."""
-        now = tuple(stored)
-        if now != self._stored:
-            with self._lock:
-                self._stored = now
-                self._rebuild()
-
-    def _rebuild(self) -> None:
-        set_ = [(Pattern.read(one.node), one) for one in self._stored if one.source == "set"]
-        self._set = [(pattern, Limit.stored(one), one.until) for pattern, one in set_]
-        self._allocated = [
-            (one.node, Limit.stored(one), one.until) for one in self._stored if one.source == "allocated"
-        ]
-        self._granted = [one for one in self._stored if one.source == "granted"]
-        limits = [limit for _, limit in self._code] + [limit for _, limit, _ in (*self._set, *self._allocated)]
-        counted = {(limit.per, limit.timezone) for limit in limits if not limit.scoped}
-        self._counted = sorted(counted) or [("forever", "UTC")]
-        self._zones = {name: read_timezone(name) for _, name in self._counted}
-        self._known: dict[Path, tuple[Rule, ...]] = {}
-
-    # --- the rules on a path -----------------------------------------------------------------------------------------
+        new = tuple(stored)
+        if new != self._laid.stored:
+            self._laid = _Laid(self._code, new)
 
     def on(self, path: Path, now: float, *, run: str = "", thread: str = "") -> tuple[Rule, ...]:
         """The rules for a call on the path, from the root down."""
-        lasting = self._known.get(path)
-        if lasting is None:
-            lasting = self._lasting(path)
-            if len(self._known) >= _PATHS_KEPT:
-                self._known = {}
-            self._known[path] = lasting
-        if not (self._granted or any(until for *_, until in (*self._set, *self._allocated))):
-            return lasting
-        return self._at(path, now, {"run": run, "thread": thread})
-
-    def _lasting(self, path: Path) -> tuple[Rule, ...]:
-        return self._laid(path, float("-inf"))
-
-    def _at(self, path: Path, now: float, scopes: Mapping[str, str]) -> tuple[Rule, ...]:
-        return tuple(self._with_grants(rule, now, scopes) for rule in self._laid(path, now))
-
-    def _laid(self, path: Path, now: float) -> tuple[Rule, ...]:
-        best: dict[tuple[str, Per], tuple[int, Rule]] = {}
-        for origin, pairs in (
-            ("code", [(pattern, limit, None) for pattern, limit in self._code]),
-            ("set", self._set),
-        ):
-            for pattern, limit, until in pairs:
-                node = pattern.node_on(path)
-                if node is None or (until is not None and until <= now):
-                    continue
-                # What was set by hand stands before the code, an exact name before one that is left open.
-                rank = -pattern.wildcards + (0 if origin == "code" else 1000)
-                key = (node, limit.per)
-                if key not in best or rank > best[key][0]:
-                    best[key] = (rank, Rule(node, limit, "set" if origin == "set" else "code"))
-        rules = [rule for _, rule in best.values()]
-        nodes = {*path.nodes, *(rule.node for rule in rules)}
-        for node, limit, until in self._allocated:
-            if node in nodes and not (until is not None and until <= now):
-                rules.append(Rule(node, limit, "allocated"))
-        return tuple(
-            sorted(rules, key=lambda rule: (rule.node.count("/") if rule.node else -1, rule.node, rule.limit.per))
-        )
-
-    def _with_grants(self, rule: Rule, now: float, scopes: Mapping[str, str]) -> Rule:
-        limit = rule.limit
-        for one in self._granted:
-            if (one.node, one.per, one.scope) != (rule.node, limit.per, scopes.get(limit.per, "")):
-                continue
-            if one.until is not None and one.until <= now:
-                continue
-            limit = replace(
-                limit,
-                usd=None if limit.nano is None else from_nano(limit.nano + (one.nano or 0)),
-                tokens=None if limit.tokens is None else limit.tokens + (one.tokens or 0),
-                calls=None if limit.calls is None else limit.calls + (one.calls or 0),
-            )
-        return rule if limit is rule.limit else replace(rule, limit=limit)
+        return self._laid.on(path, now, {"run": run, "thread": thread})
 
     # --- accounts and caps -------------------------------------------------------------------------------------------
 
     def periods(self, now: float) -> list[tuple[Per, Period]]:
         """The calendar periods that every node is counted in just now."""
         found: list[tuple[Per, Period]] = []
-        for per, zone in self._counted:
+        laid = self._laid
+        for per, zone in laid.counted:
             period = self._clocks.get((per, zone))
             if period is None or not period.start <= now or (period.end is not None and period.end <= now):
-                period = self._clocks[per, zone] = period_at(per, now, self._zones[zone])
+                period = self._clocks[per, zone] = period_at(per, now, laid.zones[zone])
             if (per, period) not in found:
                 found.append((per, period))
         return found
@@ -206,6 +144,78 @@ class Rules:
     def names(self, path: Path) -> bool:
         """Whether a limit beside the root's is written for a node on the path."""
         return any(pattern.segments and pattern.node_on(path) is not None for pattern, _ in self.named())
+
+
+class _Laid:
+    """The limits of the code with those of the ledger laid over them. It is never changed, only replaced."""
+
+    def __init__(self, code: Sequence[tuple[Pattern, Limit]], stored: tuple[StoredLimit, ...]) -> None:
+        self.stored = stored
+        self.code = [_Written(pattern, limit, None) for pattern, limit in code]
+        self.set = _written(stored, "set")
+        self.allocated = _written(stored, "allocated")
+        self.granted = [one for one in stored if one.source == "granted"]
+        lasting = [one.limit for one in (*self.code, *self.set, *self.allocated)]
+        found = {(limit.per, limit.timezone) for limit in lasting if not limit.scoped}
+        self.counted: list[tuple[Per, str]] = sorted(found) or [("forever", "UTC")]
+        self.zones = {name: read_timezone(name) for _, name in self.counted}
+        self._changing = bool(self.granted) or any(one.until is not None for one in (*self.set, *self.allocated))
+        self._known: dict[Path, tuple[Rule, ...]] = {}
+
+    def on(self, path: Path, now: float, scopes: Mapping[str, str]) -> tuple[Rule, ...]:
+        if self._changing:
+            return tuple(self._with_grants(rule, now, scopes) for rule in self._rules(path, now))
+        known = self._known.get(path)
+        if known is None:
+            if len(self._known) >= _PATHS_KEPT:
+                self._known = {}
+            known = self._known[path] = self._rules(path, now)
+        return known
+
+    def _rules(self, path: Path, now: float) -> tuple[Rule, ...]:
+        best: dict[tuple[str, Per], tuple[tuple[bool, int], Rule]] = {}
+        origins: tuple[tuple[Origin, list[_Written]], ...] = (("code", self.code), ("set", self.set))
+        for origin, written in origins:
+            for one in written:
+                node = one.node_on(path, now)
+                if node is None:
+                    continue
+                # What was set by hand stands before the code, an exact name before one that is left open.
+                rank = (origin == "set", -one.pattern.wildcards)
+                key = (node, one.limit.per)
+                if key not in best or rank > best[key][0]:
+                    best[key] = (rank, Rule(node, one.limit, origin))
+        rules = [rule for _, rule in best.values()]
+        for one in self.allocated:
+            node = one.node_on(path, now)
+            if node is not None:
+                rules.append(Rule(node, one.limit, "allocated"))
+        return tuple(sorted(rules, key=lambda rule: (len(node_path(rule.node).segments), rule.node, rule.limit.per)))
+
+    def _with_grants(self, rule: Rule, now: float, scopes: Mapping[str, str]) -> Rule:
+        limit = rule.limit
+        for one in self.granted:
+            if (one.node, one.per, one.scope) != (rule.node, limit.per, scopes.get(limit.per, "")):
+                continue
+            if one.until is None or one.until > now:
+                limit = limit.raised(one.nano, one.tokens, one.calls)
+        return rule if limit is rule.limit else replace(rule, limit=limit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A limit with what it is written for and when it ends."""
+
+    pattern: Pattern
+    limit: Limit
+    until: float | None
+
+    def node_on(self, path: Path, now: float) -> str | None:
+        return None if self.until is not None and self.until <= now else self.pattern.node_on(path)
+
+
+def _written(stored: Iterable[StoredLimit], source: Source) -> list[_Written]:
+    return [_Written(Pattern.read(one.node), Limit.stored(one), one.until) for one in stored if one.source == source]
 
 
 def _least(one: int | None, other: int | None) -> int | None:

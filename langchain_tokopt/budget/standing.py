@@ -9,7 +9,7 @@ from typing import Any
 from langchain_tokopt.budget.ledgers.contract import Ledger
 from langchain_tokopt.budget.ledgers.words import Account, Balance
 from langchain_tokopt.budget.limits import Limit, figures
-from langchain_tokopt.budget.nodes import Path, Pattern, shown
+from langchain_tokopt.budget.nodes import node_path, shown
 from langchain_tokopt.budget.periods import ALWAYS, Per, Period
 from langchain_tokopt.budget.rules import Origin, Rules
 
@@ -45,7 +45,7 @@ class Standing:
             return None
         taken, most = self.balance.taken, self.limit
         pairs = ((taken.nano, most.nano), (taken.tokens, most.tokens), (taken.calls, most.calls))
-        return max(used / limit for used, limit in pairs if limit)
+        return max((used / limit for used, limit in pairs if limit), default=1.0)
 
     def as_json(self) -> dict[str, Any]:
         """USD as `Decimal`, tokens and calls as `int`, times as `datetime` in UTC."""
@@ -70,14 +70,14 @@ def standings(ledger: Ledger, rules: Rules, now: float) -> list[Standing]:
     found: dict[Account, Balance] = {}
     for per, period in periods:
         found |= ledger.accounts(per=per, period=period.start)
-    named = [(str(pattern), limit) for pattern, limit in rules.named()]
+    named = rules.named()
     for per in sorted({limit.per for _, limit in named if limit.scoped}):
         found |= ledger.accounts(per=per, period=0, count=_SCOPES_SHOWN)
     # A node with a limit is shown before anything was spent on it.
     idle = [
-        Account(node, limit.per, limit.period(now).start)
-        for node, limit in named
-        if not limit.scoped and not Pattern.read(node).wildcards
+        Account(str(pattern), limit.per, limit.period(now).start)
+        for pattern, limit in named
+        if not limit.scoped and not pattern.wildcards
     ]
     missing = [
         account for account in [*(Account("", per, p.start) for per, p in periods), *idle] if account not in found
@@ -90,10 +90,9 @@ def standings(ledger: Ledger, rules: Rules, now: float) -> list[Standing]:
 def _standing(
     account: Account, balance: Balance, rules: Rules, ends: dict[tuple[Per, int], Period], now: float
 ) -> Standing:
-    path = Path(tuple(account.node.split("/")) if account.node else ())
     on = [
         rule
-        for rule in rules.on(path, now, run=account.scope, thread=account.scope)
+        for rule in rules.on(node_path(account.node), now, run=account.scope, thread=account.scope)
         if rule.node == account.node
         and rule.limit.per == account.per
         and (rule.limit.scoped or rule.limit.period(now).start == account.period)

@@ -13,7 +13,7 @@ from langchain_tokopt.budget.periods import Per
 NOTHING = Amount()
 
 Action = Literal["reserved", "settled", "overage", "released", "expired", "set", "dropped", "moved"]
-Source = Literal["set", "allocated", "granted"]
+Source = Literal["code", "set", "allocated", "granted"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -152,9 +152,10 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class StoredLimit:
-    """A limit that is kept with the ledger, for all processes; one for each node, per, source and scope.
+    """A limit that is kept with the ledger; one for each node, per, source and scope.
 
-    What is set by an operator stands instead of the limit in the code. What was allocated stands beside it: both hold.
+    What the code says is kept for whoever looks on, and enforced by nobody who reads it here. What is set by an
+    operator holds for all processes, instead of the limit in the code. What was allocated stands beside it: both hold.
     What was granted is added to it, until it ends.
 
     Attributes:
