@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from langchain_tokopt.database import Database
-from langchain_tokopt.database_direct import _CONNECTIONS, DirectReads
+from langchain_tokopt.database_direct import _CONNECTIONS, DirectConnections
 from langchain_tokopt.errors import StoreError
 from tests.databases import database_url
 
@@ -83,7 +83,7 @@ def test_when_every_connection_is_in_use_too_long_that_is_an_error(tmp_path: Pat
     database = Database(tmp_path / "a.db", lock_timeout_seconds=0.01)
     for _ in range(_CONNECTIONS):
         database._direct._free.acquire()
-    with pytest.raises(StoreError, match=r"8 reads have been under way for 0\.01 s"):
+    with pytest.raises(StoreError, match=r"8 small transactions have been under way for 0\.01 s"):
         database.fetch("SELECT 1", ())
     database.close()
 
@@ -181,7 +181,7 @@ def test_a_connection_that_the_server_has_cut_is_replaced(database: Database) ->
 
 def test_direct_reads_of_a_closed_engine_open_anew(tmp_path: Path) -> None:
     database = Database(tmp_path / "a.db")
-    direct = DirectReads(database._engine, timeout_seconds=1)
+    direct = DirectConnections(database._engine, timeout_seconds=1)
     assert direct.rows("SELECT 1", ()) == [(1,)]
     direct.close()
     assert direct.rows("SELECT 1", ()) == [(1,)]

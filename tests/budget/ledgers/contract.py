@@ -409,23 +409,39 @@ class Keeping:
         users = StoredLimit("user=*", "day", calls=3, at=4.5)
         root = StoredLimit("", "day", 10**18, source="allocated", at=4.5)
         hour = StoredLimit("project=shop", "hour", tokens=5, at=4.5)
+        code = StoredLimit("project=shop", "hour", tokens=9, source="code")
+        run_b = StoredLimit("", "run", 7, source="granted", scope="run: b", until=9.5)
+        run_a = StoredLimit("", "run", 8, source="granted", scope="run: a")
         assert ledger.limits() == []
-        ledger.put_limits([users, shop, root, hour], now=5.0)
-        assert connect().limits() == ledger.limits() == [root, hour, shop, users]
+        ledger.put_limits([users, shop, run_b, root, hour, run_a, code], now=5.0)
+        assert connect().limits() == ledger.limits() == [root, run_a, run_b, code, hour, shop, users]
         assert connect("other").limits() == []
 
-    def test_a_limit_takes_the_place_of_the_one_for_its_node_and_per(self, ledger: Ledger) -> None:
-        ledger.put_limits([StoredLimit("a", "day", 1), StoredLimit("a", "week", 2)], now=5.0)
+    def test_a_limit_takes_the_place_of_the_one_for_its_node_per_source_and_scope(self, ledger: Ledger) -> None:
+        others = [
+            StoredLimit("a", "day", 1, source="allocated"),
+            StoredLimit("a", "day", 1, scope="run: 1"),
+            StoredLimit("a", "week", 2),
+        ]
+        ledger.put_limits([StoredLimit("a", "day", 1), *others], now=5.0)
         ledger.put_limits([StoredLimit("a", "day", tokens=3)], now=6.0)
-        assert ledger.limits() == [StoredLimit("a", "day", tokens=3), StoredLimit("a", "week", 2)]
+        assert ledger.limits() == [others[0], StoredLimit("a", "day", tokens=3), *others[1:]]
+
+    def test_a_limit_is_dropped_in_every_scope_and_of_one_source_only(self, ledger: Ledger) -> None:
+        allocated = StoredLimit("a", "run", 1, source="allocated")
+        ledger.put_limits([StoredLimit("a", "run", 1), StoredLimit("a", "run", 1, scope="1"), allocated], now=5.0)
+        assert ledger.drop_limit("a", "run", source="set", now=6.0) is True
+        assert ledger.limits() == [allocated]
+        assert [entry.action for entry in ledger.journal(since=6.0)] == ["dropped"]
+        assert ledger.drop_limit("a", "run", source="set", now=7.0) is False
 
     def test_what_is_set_moved_and_dropped_is_in_the_journal(self, ledger: Ledger) -> None:
         ledger.put_limits([StoredLimit("a", "day", 1)], reasons={"a": "asked for"}, now=5.0)
         ledger.put_limits([StoredLimit("a", "day", 2, source="allocated")], reasons={"b": "not this"}, now=6.0)
-        assert ledger.drop_limit("a", "day", now=7.0, reason="no longer") is True
-        assert ledger.drop_limit("a", "day", now=8.0) is False
-        assert ledger.drop_limit("a", "week", now=8.0) is False
-        assert ledger.limits() == []
+        assert ledger.drop_limit("a", "day", source="allocated", now=7.0, reason="no longer") is True
+        assert ledger.drop_limit("a", "day", source="allocated", now=8.0) is False
+        assert ledger.drop_limit("a", "week", source="set", now=8.0) is False
+        assert ledger.limits() == [StoredLimit("a", "day", 1)]
         assert list(map(told, ledger.journal(node="a"))) == [
             Entry("", 7.0, "dropped", "a", reason="no longer"),
             Entry("", 6.0, "moved", "a"),
