@@ -102,6 +102,10 @@ class Books:
             own.close()
         return self._ledger
 
+    def only_look(self) -> None:
+        """Do not publish the limits: they are those of the store itself."""
+        self._published = True
+
     def refresh(self) -> None:
         """The next use reads the limits that are kept in the ledger anew."""
         self._read_at = float("-inf")

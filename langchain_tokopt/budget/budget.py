@@ -11,7 +11,7 @@ from langchain_tokopt.budget.allocations import Allocation
 from langchain_tokopt.budget.amounts import MAX_AMOUNT, read_tokens, read_usd
 from langchain_tokopt.budget.books import Books
 from langchain_tokopt.budget.fitting import Fitting
-from langchain_tokopt.budget.ledgers.opening import check_store
+from langchain_tokopt.budget.ledgers.opening import budget_names, check_store, open_ledger
 from langchain_tokopt.budget.ledgers.words import Correction
 from langchain_tokopt.budget.limits import Limit
 from langchain_tokopt.budget.nodes import GLOBAL, LEVELS, Path
@@ -146,6 +146,34 @@ class Budget(Planned):
         self.ladder = ladder
         self.max_output_tokens = read_tokens("max_output_tokens", max_output_tokens)
         self._counter = counter
+
+    @classmethod
+    def opened(cls, store: Database | str | PathLike[str], *, name: str = "default", **settings: Any) -> Budget:
+        """A budget as it is kept in a store: with the limits of the code that spends from it, as it published them.
+
+        For looking at it and planning with it from elsewhere. `settings` are further arguments of `Budget`.
+
+        Raises:
+            ConfigurationError: There is no budget of that name; the message has the names that there are.
+            StoreError: The store cannot be used.
+        """
+        ledger, own = open_ledger(store, budget=name)
+        try:
+            published = [one for one in ledger.limits() if one.source == "code"]
+            if not published:
+                names = budget_names(store)
+                there = f"there are: {', '.join(map(repr, names))}" if names else "nothing was spent from it yet"
+                raise ConfigurationError("name", name, f"the store has no budget of that name; {there}")
+        finally:
+            ledger.close()
+            if own is not None:
+                own.close()
+        limits: dict[str, list[Limit]] = {}
+        for one in published:
+            limits.setdefault(one.node, []).append(Limit.stored(one))
+        budget = cls(limits=limits, store=store, name=name, **settings)
+        budget._books.only_look()
+        return budget
 
     def __repr__(self) -> str:
         limits = ", ".join(f"{str(pattern) or GLOBAL}: {limit}" for pattern, limit in self._rules.named())

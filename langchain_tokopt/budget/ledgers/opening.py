@@ -64,3 +64,25 @@ def open_ledger(store: Any, *, budget: str) -> tuple[Ledger, Database | None]:
     except BaseException:
         database.close()
         raise
+
+
+def budget_names(store: Database | str | PathLike[str]) -> list[str]:
+    """The names of the budgets in the store.
+
+    Raises:
+        StoreError: The store cannot be used.
+    """
+    if is_redis(store):
+        from langchain_tokopt.budget.ledgers.redis_ledger import budget_names as names_in_redis
+
+        return names_in_redis(str(store))
+    from langchain_tokopt.budget.ledgers.sql_reading import budget_names as names_in_sql
+    from langchain_tokopt.database import Database
+
+    if isinstance(store, Database):
+        return names_in_sql(store)
+    database = Database(str(store))
+    try:
+        return names_in_sql(database)
+    finally:
+        database.close()
