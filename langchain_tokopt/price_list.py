@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from ipaddress import ip_address
@@ -36,41 +37,18 @@ class PriceList:
         self._snapshot: Any = None
         self._found: dict[ModelIdentity, tuple[Any, Any] | None] = {}
 
-    def rates(self, identity: ModelIdentity, now: datetime, *, prompt_tokens: int = 0) -> Rates | None:
-        """The model's rates for a prompt of that size, `None` when its price is not known."""
+    def rates(self, identity: ModelIdentity, now: datetime) -> Rates | None:
+        """The model's rates for prompts of any size, `None` when its price is not known."""
         found = self._find(identity)
         if found is None:
             return None
         provider, model = found
         prices = model.get_prices(now)
-
-        def price(key: str) -> Decimal | None:
-            return _for_prompt(getattr(prices, key, None), prompt_tokens)
-
-        plain = price("input_mtok")
-        if plain is None:
+        small = _rates(provider, model, identity.name or "", prices, 0)
+        if small is None:
             return None
-        read, write, write_1h = price("cache_read_mtok"), price("cache_write_mtok"), price("cache_write_1h_mtok")
-        rules = caching_rules(
-            provider.id,
-            identity.name or "",
-            has_read_price=read is not None,
-            pays_for_writing=write is not None and write > plain,
-        )
-        write = plain if write is None else write
-        return Rates(
-            provider=provider.id,
-            model=model.id,
-            input=plain,
-            output=price("output_mtok") or Decimal(0),
-            cache_read=plain if read is None else read,
-            cache_write=write,
-            cache_write_1h=write if write_1h is None else write_1h,
-            caching=rules.caching,
-            min_cache_tokens=rules.min_tokens,
-            cache_increment=rules.increment,
-            cache_ttl_seconds=rules.ttl_seconds,
-        )
+        larger = [(start, _rates(provider, model, identity.name or "", prices, start + 1)) for start in _starts(prices)]
+        return replace(small, tiers=tuple((start, rates) for start, rates in larger if rates is not None))
 
     def cost(self, identity: ModelIdentity, parts: UsageParts, now: datetime, *, tier: str | None) -> Decimal | None:
         """USD for a call, with all that the list knows: sizes of prompts, prices per request, service tiers.
@@ -105,6 +83,41 @@ class PriceList:
         if identity not in self._found:
             self._found[identity] = next(filter(None, (_lookup(snapshot, *way) for way in _ways(identity))), None)
         return self._found[identity]
+
+
+def _rates(provider: Any, model: Any, name: str, prices: Any, prompt_tokens: int) -> Rates | None:
+    """The rates for a prompt of that size."""
+
+    def price(key: str) -> Decimal | None:
+        return _for_prompt(getattr(prices, key, None), prompt_tokens)
+
+    plain = price("input_mtok")
+    if plain is None:
+        return None
+    read, write, write_1h = price("cache_read_mtok"), price("cache_write_mtok"), price("cache_write_1h_mtok")
+    rules = caching_rules(
+        provider.id, name, has_read_price=read is not None, pays_for_writing=write is not None and write > plain
+    )
+    write = plain if write is None else write
+    return Rates(
+        provider=provider.id,
+        model=model.id,
+        input=plain,
+        output=price("output_mtok") or Decimal(0),
+        cache_read=plain if read is None else read,
+        cache_write=write,
+        cache_write_1h=write if write_1h is None else write_1h,
+        caching=rules.caching,
+        min_cache_tokens=rules.min_tokens,
+        cache_increment=rules.increment,
+        cache_ttl_seconds=rules.ttl_seconds,
+    )
+
+
+def _starts(prices: Any) -> list[int]:
+    """The sizes of prompts beyond which a price rises."""
+    tiers = [tier for price in vars(prices).values() for tier in getattr(price, "tiers", None) or ()]
+    return sorted({int(tier.start) for tier in tiers})
 
 
 def _ways(identity: ModelIdentity) -> Iterator[tuple[str, str | None, str | None]]:

@@ -58,10 +58,7 @@ class Pricing:
         self._price_list: PriceList | None = None
 
     def rates(self, model: BaseChatModel | str, provider: str | None = None) -> Rates | None:
-        """The model's rates now, `None` when its price is not known.
-
-        Of prices that rise with the size of the prompt: those of a small one.
-        """
+        """The model's rates now, `None` when its price is not known. Its prices are those of a small prompt."""
         return self._rates(_identity(model, provider))
 
     def request_rates(self, request: ModelRequest[Any]) -> Rates | None:
@@ -83,7 +80,7 @@ class Pricing:
         cost = self._listed().cost(identity, parts, now, tier=service_tier(usage))
         if cost is not None:
             return cost
-        rates = self._listed().rates(identity, now, prompt_tokens=parts.input)
+        rates = self._listed().rates(identity, now)
         return None if rates is None else rates.cost(usage)
 
     def _rates(self, identity: ModelIdentity) -> Rates | None:

@@ -45,6 +45,8 @@ class Rates:
         min_cache_tokens: A shorter prompt is not cached.
         cache_increment: The cache is read in steps of so many tokens.
         cache_ttl_seconds: How long a prefix is kept after its last use.
+        tiers: Where the prices of all tokens rise with the size of the prompt: `(tokens, rates)`, the rates for prompts
+            of more tokens than that, in rising order. The prices above are those of a small prompt.
 
     Raises:
         ConfigurationError: A price is not a finite `Decimal` of 0 or more, or a rule makes no sense.
@@ -61,6 +63,7 @@ class Rates:
     min_cache_tokens: int = 0
     cache_increment: int = 1
     cache_ttl_seconds: float = 300.0
+    tiers: tuple[tuple[int, Rates], ...] = ()
 
     def __post_init__(self) -> None:
         for name, above in (("cache_read", "input"), ("cache_write", "input"), ("cache_write_1h", "cache_write")):
@@ -78,21 +81,34 @@ class Rates:
             raise ConfigurationError("cache_increment", self.cache_increment, "use 1 or more tokens")
         if not self.cache_ttl_seconds > 0:
             raise ConfigurationError("cache_ttl_seconds", self.cache_ttl_seconds, "use more than 0 seconds")
+        starts = [start for start, _ in self.tiers]
+        if any(start < 1 for start in starts) or starts != sorted(set(starts)):
+            raise ConfigurationError(
+                "tiers", self.tiers, "give ((200_000, Rates(...)), ...), with rising numbers of tokens"
+            )
 
     def cost(self, usage: UsageMetadata) -> Decimal:
         """USD for one call. Cached tokens are part of the input, reasoning is part of the output: nothing twice."""
         parts = usage_parts(usage)
+        rates = self.for_prompt(parts.input)
         return (
-            self.input * parts.plain
-            + self.cache_read * parts.read
-            + self.cache_write * parts.write
-            + self.cache_write_1h * parts.write_1h
-            + self.output * parts.output
+            rates.input * parts.plain
+            + rates.cache_read * parts.read
+            + rates.cache_write * parts.write
+            + rates.cache_write_1h * parts.write_1h
+            + rates.output * parts.output
         ) / MILLION
+
+    def for_prompt(self, tokens: int) -> Rates:
+        """The rates for a prompt of that size."""
+        reached = [rates for start, rates in self.tiers if tokens > start]
+        return reached[-1] if reached else self
 
     def without_caching(self) -> Rates:
         """The same prices for a request that does not use the provider's cache."""
-        return replace(self, caching="none", cache_read=self.input, cache_write=self.input, cache_write_1h=self.input)
+        tiers = tuple((start, rates.without_caching()) for start, rates in self.tiers)
+        plain = replace(self, cache_read=self.input, cache_write=self.input, cache_write_1h=self.input)
+        return replace(plain, caching="none", tiers=tiers)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,17 @@ def test_nano_usd_there_and_back(nano: int) -> None:
 # --- rates -----------------------------------------------------------------------------------------------------------
 
 
+DOUBLE = Rates(input=Decimal(2), output=Decimal(2), cache_read=Decimal(1), caching="automatic")
+
+
+def test_a_large_prompt_has_its_own_rates() -> None:
+    rates = Rates(input=Decimal(1), output=Decimal(1), tiers=((1_000, DOUBLE),))
+    assert (rates.for_prompt(1_000), rates.for_prompt(1_001)) == (rates, DOUBLE)
+    assert rates.cost(usage(1_000, 10)) == Decimal("0.00101")
+    assert rates.cost(usage(1_001, 10, cache_read=1)) == DOUBLE.cost(usage(1_001, 10, cache_read=1))
+    assert rates.without_caching().cost(usage(1_001, 0, cache_read=1_001)) == Decimal("0.002002")
+
+
 def test_prices_that_are_not_given_are_those_of_plain_input() -> None:
     rates = Rates(input=Decimal(3), output=Decimal(15))
     assert {rates.cache_read, rates.cache_write, rates.cache_write_1h} == {rates.input}
@@ -79,6 +90,9 @@ def test_prices_that_are_not_given_are_those_of_plain_input() -> None:
         ({"cache_increment": 0}, "cache_increment"),
         ({"cache_ttl_seconds": 0}, "cache_ttl_seconds"),
         ({"cache_ttl_seconds": float("nan")}, "cache_ttl_seconds"),
+        ({"tiers": ((0, DOUBLE),)}, "tiers"),
+        ({"tiers": ((200, DOUBLE), (100, DOUBLE))}, "tiers"),
+        ({"tiers": ((100, DOUBLE), (100, DOUBLE))}, "tiers"),
     ],
 )
 def test_wrong_rates_fail_when_they_are_built(wrong: dict[str, Any], argument: str) -> None:
@@ -269,6 +283,9 @@ def test_large_prompt_is_billed_at_its_own_price(pricing: Pricing) -> None:
     rates = pricing.rates("gemini-2.5-pro")
     assert rates is not None
     assert (rates.input, rates.output) == (Decimal("1.25"), Decimal(10))
+    assert rates.cost(usage(200_001, 100, cache_read=50_000)) == Decimal("0.3750025") + Decimal("0.0125") + Decimal(
+        "0.0015"
+    )
 
 
 def test_service_tier_that_was_reported_has_its_own_price(pricing: Pricing) -> None:
@@ -332,7 +349,7 @@ def test_rates_and_the_price_list_agree(
         genai_request_timestamp=NOW,
     )
     assert pricing.cost(reported, model[1], model[0]) == bill.total_price
-    rates = pricing._listed().rates(pricing_identity(model), NOW, prompt_tokens=parts.input)
+    rates = pricing._listed().rates(pricing_identity(model), NOW)
     assert rates is None or rates.cost(reported) == bill.total_price
 
 

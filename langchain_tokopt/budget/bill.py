@@ -125,7 +125,7 @@ class Biller:
         case, rates = self.hold.case, self.hold.rates
         if attempt.model is not None and attempt.model != case.model:
             rates = self.rates(attempt.model, attempt.provider) or rates
-        return None if rates is None else rates.cost(usage)
+        return None if rates is None else rates.cost(case.as_asked(usage))
 
 
 def _complete(attempts: Sequence[Attempt]) -> list[Attempt]:

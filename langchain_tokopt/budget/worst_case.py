@@ -82,6 +82,18 @@ class WorstCase:
         """The same call with shorter answers, all of them together at most `output_tokens`."""
         return replace(self, output_tokens=output_tokens // self.answers * self.answers, bounded=True)
 
+    def as_asked(self, usage: UsageMetadata) -> UsageMetadata:
+        """Usage of this call in which all that was written to the provider's cache has the lifetime that was asked for.
+
+        For a stream neither Anthropic nor langchain-anthropic say whether it is kept for five minutes or for an hour.
+        """
+        details = usage.get("input_token_details") or {}
+        written = details.get("cache_creation") or 0
+        if not self.long_cache or not written or "ephemeral_1h_input_tokens" in details:
+            return usage
+        kept = {**details, "cache_creation": 0, "ephemeral_1h_input_tokens": written}
+        return cast("UsageMetadata", {**usage, "input_token_details": kept})
+
     def bind(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         """The request as it may be sent: with its answers bounded, if they have to be, to what was reserved."""
         if not self.bounded:
@@ -116,7 +128,7 @@ def worst_case(request: ModelRequest[Any], counter: TokenCounter, *, max_output_
         bounded=too_long and bool(settings),
         answers=answers,
         thinking_tokens=_thinking_tokens(request.model, request.model_settings),
-        long_cache=_keeps_for_an_hour(request.model_settings),
+        long_cache=_keeps_for_an_hour(request),
     )
 
 
@@ -151,6 +163,7 @@ def affordable_output(case: WorstCase, rates: Rates | None, left: Amount) -> int
     fits = left.tokens - case.input_tokens
     if rates is None or left.nano >= MAX_AMOUNT:
         return fits
+    rates = rates.for_prompt(case.input_tokens)
     rest = left.nano - cost(rates, case.input_tokens, 0, long_cache=case.long_cache).nano
     if rest < 0:
         return -1
@@ -186,7 +199,11 @@ def _positive(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
-def _keeps_for_an_hour(settings: Mapping[str, Any]) -> bool:
-    """Whether the request asks for Anthropic's one-hour cache, as `AnthropicPromptCachingMiddleware` does."""
-    control = settings.get("cache_control")
-    return isinstance(control, Mapping) and control.get("ttl") == "1h"
+def _keeps_for_an_hour(request: ModelRequest[Any]) -> bool:
+    """Whether anything of the request is to be kept in Anthropic's cache for an hour."""
+    messages = [*([request.system_message] if request.system_message is not None else []), *request.messages]
+    blocks = [block for message in messages if isinstance(message.content, list) for block in message.content]
+    tools = [tool if isinstance(tool, dict) else getattr(tool, "extras", None) for tool in request.tools]
+    marked = [request.model_settings, getattr(request.model, "model_kwargs", None), *tools, *blocks]
+    controls = [one.get("cache_control") for one in marked if isinstance(one, Mapping)]
+    return any(isinstance(control, Mapping) and control.get("ttl") == "1h" for control in controls)

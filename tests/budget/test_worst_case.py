@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain.agents.middleware.types import ModelRequest
 from langchain.agents.structured_output import AutoStrategy, ProviderStrategy, ToolStrategy
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from langchain_tokopt.budget.amounts import MAX_AMOUNT, Amount
@@ -41,6 +43,12 @@ class Weather(BaseModel):
 
     city: str
     degrees: int
+
+
+@tool
+def look(place: str) -> str:
+    """Look at a place."""
+    return place
 
 
 def request(model: Any = None, **fields: Any) -> ModelRequest[Any]:
@@ -180,9 +188,53 @@ def test_no_discount_and_the_premium_for_writing_to_an_explicit_cache() -> None:
     assert cost(None, 100, 10) == Amount(0, 110)
 
 
-def test_the_one_hour_cache_is_seen_in_the_settings() -> None:
-    assert worst(model_settings={"cache_control": {"type": "ephemeral", "ttl": "1h"}}).long_cache
-    assert not worst(model_settings={"cache_control": {"type": "ephemeral", "ttl": "5m"}}).long_cache
+HOUR = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+MINUTES = {"cache_control": {"type": "ephemeral"}}
+
+
+def text_with(mark: dict[str, Any]) -> list[str | dict[Any, Any]]:
+    return [{"type": "text", "text": "hi", **mark}]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        lambda mark: {"model_settings": mark},
+        lambda mark: {"system_message": SystemMessage(text_with(mark))},
+        lambda mark: {"tools": [{"name": "look", "input_schema": {}, **mark}]},
+        lambda mark: {"tools": [look.model_copy(update={"extras": mark})]},
+        lambda mark: {"model": Bounded().model_copy(update={"model_kwargs": mark})},
+    ],
+    ids=["settings", "system", "tool", "extras", "model"],
+)
+def test_the_one_hour_cache_is_seen_wherever_it_is_asked_for(fields: Callable[[Any], dict[str, Any]]) -> None:
+    assert worst(**fields(HOUR)).long_cache
+    assert not worst(**fields(MINUTES)).long_cache
+
+
+def test_the_one_hour_cache_is_seen_in_a_message() -> None:
+    for mark, expected in ((HOUR, True), (MINUTES, False)):
+        asked = request().override(messages=[HumanMessage(text_with(mark)), HumanMessage("and this")])
+        assert worst_case(asked, WordCounter(), max_output_tokens=None).long_cache is expected
+
+
+def test_what_was_written_for_an_hour_costs_so_where_the_report_leaves_it_open() -> None:
+    hour, open_, told = case(long_cache=True), usage(1_000, 0), usage(1_000, 0)
+    open_["input_token_details"] = {"cache_read": 100, "cache_creation": 900}
+    told["input_token_details"] = {"cache_creation": 0, "ephemeral_1h_input_tokens": 900}  # type: ignore[typeddict-unknown-key]
+    assert CLAUDE.cost(hour.as_asked(open_)) == (100 * Decimal("0.3") + 900 * 6) / 10**6
+    assert CLAUDE.cost(case().as_asked(open_)) == (100 * Decimal("0.3") + 900 * Decimal("3.75")) / 10**6
+    assert hour.as_asked(told) is told
+    assert hour.as_asked(usage(1_000, 0)) == usage(1_000, 0)
+
+
+def test_a_large_prompt_is_reserved_at_the_price_for_large_ones() -> None:
+    large = Rates(input=Decimal(2), output=Decimal(20))
+    rates = Rates(input=Decimal(1), output=Decimal(10), tiers=((1_000, large),))
+    assert case(1_000).amount(rates) == case(1_000).amount(RATES)
+    assert case(1_001).amount(rates) == case(1_001).amount(large)
+    left = Amount(2_002_000 + 20_000 * 7, MAX_AMOUNT)
+    assert affordable_output(case(1_001), rates, left) == 7
 
 
 @pytest.mark.parametrize(
