@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import Interrupt, interrupt
 
 from langchain_tokopt.budget.steps.answers import SCHEMA
+from langchain_tokopt.caller import active_config
 
 if TYPE_CHECKING:
     from langchain.agents.middleware.types import ModelRequest
@@ -49,6 +51,12 @@ def why_not(request: ModelRequest[Any]) -> str | None:
 
 def ask(question: Mapping[str, Any]) -> Any:
     """The user's answer. The first time it raises `GraphInterrupt`, and the node runs again from its beginning."""
+    # A chain that is a node hands its config on as an argument, where `interrupt` does not look.
+    return contextvars.copy_context().run(_interrupt, question, active_config())
+
+
+def _interrupt(question: Mapping[str, Any], config: Any) -> Any:
+    var_child_runnable_config.set(config)
     return interrupt(dict(question), response_schema=SCHEMA)
 
 
@@ -73,8 +81,7 @@ def waiting(budget: str) -> Mapping[str, Any] | None:
 
 def _node() -> Mapping[str, Any]:
     """The config of the node that is running; empty outside of a graph."""
-    config = var_child_runnable_config.get() or {}
-    return config.get("configurable") or {}
+    return (active_config() or {}).get("configurable") or {}
 
 
 def _pending(node: Mapping[str, Any]) -> Iterator[Any]:

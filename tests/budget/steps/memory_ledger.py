@@ -23,7 +23,7 @@ from langchain_tokopt.errors import StoreError
 
 @dataclass
 class MemoryLedger:
-    """`reasons` has what was said of settlements, releases and limits; `broken` makes every use fail."""
+    """`reasons` has what was said of settlements, releases and raised limits; `broken` makes every use fail."""
 
     kept: dict[Account, Balance] = field(default_factory=dict)
     held: dict[str, tuple[tuple[Account, ...], Amount]] = field(default_factory=dict)
@@ -92,7 +92,8 @@ class MemoryLedger:
         self._check()
         for one in limits:
             self.stored[one.node, one.per, one.source, one.scope] = one
-            self.reasons.append((reasons or {}).get(one.node))
+            if one.source == "granted":
+                self.reasons.append((reasons or {}).get(one.node))
 
     def close(self) -> None:
         return None
@@ -103,6 +104,11 @@ class MemoryLedger:
     def spent(self) -> Amount:
         """By all calls together."""
         return self._root("spent")
+
+    @property
+    def granted(self) -> list[StoredLimit]:
+        """By how much limits were raised."""
+        return [one for one in self.stored.values() if one.source == "granted"]
 
     @property
     def in_use(self) -> Amount:
