@@ -32,7 +32,7 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     ("BUSY", "another program's script keeps the server busy: wait, or end it with SCRIPT KILL"),
     ("MASTERDOWN", "the replica has lost its primary server: give the URL of the primary server"),
     ("CLUSTERDOWN", "a part of the cluster is down: see CLUSTER INFO on the server"),
-    ("MOVED", "this server is a part of a cluster: give a client, redis.RedisCluster.from_url(url)"),
+    ("Moved", "this server is a part of a cluster: give a client, redis.RedisCluster.from_url(url)"),
     ("CROSSSLOT", "something between here and the server does not keep hash tags; connect to the server itself"),
     ("unknown command", "use Redis 6.2 or newer, or Valkey"),
     ("syntax error", "use Redis 6.2 or newer, or Valkey"),

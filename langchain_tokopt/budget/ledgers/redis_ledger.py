@@ -50,6 +50,8 @@ from langchain_tokopt.errors import ConfigurationError, StoreError
 VERSION = 1
 _ACCOUNTS_A_PAGE = 500
 _LEASES_A_PAGE = 100
+_TIMEOUTS = Timeouts(connect=5.0, answer=10.0)
+_CONNECTIONS = 64
 
 
 class RedisLedger:
@@ -91,9 +93,9 @@ class RedisLedger:
         *,
         budget: str = "default",
         prefix: str = "tokopt",
-        connect_timeout_seconds: float = 5.0,
-        timeout_seconds: float = 10.0,
-        max_connections: int = 64,
+        connect_timeout_seconds: float = _TIMEOUTS.connect,
+        timeout_seconds: float = _TIMEOUTS.answer,
+        max_connections: int = _CONNECTIONS,
     ) -> None:
         for argument, seconds in (
             ("connect_timeout_seconds", connect_timeout_seconds),
@@ -289,9 +291,25 @@ class RedisLedger:
         return distinct(map(self._keys.index, names))
 
     def _too_large(self, which: str) -> StoreError:
-        field, _, name = which.partition(" ")
+        field, _, name = which.partition("\n")
         account = account_of(name)
         return StoreError(
             f"{self.url}: {field} of {account.node or 'global'!r} per {account.per} would be more than a budget can "
             "count (19 digits); use another budget name"
         )
+
+
+def budget_names(url_or_client: object, *, prefix: str = "tokopt") -> list[str]:
+    """The names of the budgets with that prefix that were ever opened on a server, sorted.
+
+    Raises:
+        ConfigurationError: An argument cannot be used.
+        MissingDependencyError: The redis package is not installed.
+        StoreError: The server cannot be used.
+    """
+    key = registry(prefix)
+    server = RedisServer(url_or_client, timeouts=_TIMEOUTS, max_connections=1)
+    try:
+        return server.names(key)
+    finally:
+        server.close()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from langchain_tokopt.budget.ledgers.combining import Combiner
 from langchain_tokopt.budget.ledgers.redis_errors import as_store_error, store_error
@@ -162,6 +162,12 @@ class RedisServer:
         with as_store_error(self.shown):
             self._client.sadd(key, name.encode("utf-8", "surrogatepass"))
 
+    def names(self, key: str) -> list[str]:
+        """The names in such a set, sorted."""
+        execute: Any = self._client.execute_command
+        with as_store_error(self.shown):
+            return sorted(name.decode("utf-8", "surrogatepass") for name in execute("SMEMBERS", key, **_raw()))
+
     def warn_of_losses(self, key: str) -> None:
         """Write to the log when what this server acknowledges may be lost; nothing where it does not say."""
         from redis.exceptions import RedisError
@@ -228,7 +234,7 @@ def masked(url: str) -> str:
         if parts.password is not None:
             place = f"{parts.username or ''}:***@{place.rpartition('@')[2]}"
         query = [(name, "***" if "password" in name else value) for name, value in parse_qsl(parts.query)]
-        return urlunsplit((parts.scheme, place, parts.path, urlencode(query, safe="*/"), ""))
+        return f"{parts.scheme}://{place}{parts.path}{'?' if query else ''}{urlencode(query, safe='*/')}"
     except ValueError:
         return url.partition("://")[0] + "://..."
 

@@ -2,7 +2,8 @@
 -- KEYS: journal, hours, leases, reservations, balances, the accounts' indexes.
 -- ARGV: base, reservation, path, now, expires_at, amount, accounts (JSON), the limits of each account: nano, tokens and
 -- calls, "-" for none.
--- Returns "granted" or "refused <numbers of the caps>" or "large <field> <account>", and the balances.
+-- Returns "granted", or "refused <numbers of the caps>", or "large <field>" and on a new line the account; and the
+-- balances, for a refusal those under the caps that were named.
 local base, reservation, path, now, expires_at = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local amount, names = amounts(ARGV[6]), cjson.decode(ARGV[7])
 local balances, opened = balances_of(KEYS[5], names)
@@ -35,7 +36,7 @@ for i = 1, #names do
     short[#short + 1], short_texts[#short_texts + 1] = i, before
   end
   local field = too_large(balance)
-  large = large or field and 'large ' .. field .. ' ' .. names[i]
+  large = large or field and 'large ' .. field .. '\n' .. names[i]
 end
 if #short > 0 then
   return { 'refused ' .. table.concat(short, ' '), table.concat(short_texts, ' ') }

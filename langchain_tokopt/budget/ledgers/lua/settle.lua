@@ -1,7 +1,8 @@
 -- Book what a call took, and free what it held.
 -- KEYS: journal, hours, leases, reservations, balances, the hour's spending, the accounts' indexes.
 -- ARGV: base, reservation, path, now, actual, accounts (JSON), reason.
--- Returns "settled", "late", "again" or "large <field> <account>", what was over, the accounts (JSON), the balances.
+-- Returns "settled", "late", "again", or "large <field>" and on a new line the account; what was over, the accounts
+-- (JSON), and their balances.
 local base, reservation, path, now, accounts = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6]
 local actual, known = amounts(ARGV[5]), reservation_of(base, reservation)
 if known and known.state == 'settled' then
@@ -33,7 +34,7 @@ for i = 1, #names do
   end
   local field = too_large(balance)
   if field then
-    return { 'large ' .. field .. ' ' .. names[i], '0 0 0', '[]', '' }
+    return { 'large ' .. field .. '\n' .. names[i], '0 0 0', '[]', '' }
   end
   if not opened[i] then
     redis.call('ZCARD', index_of(base, names[i]))
