@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from langchain_tokopt.adapt import SavingsGuard
     from langchain_tokopt.binder import ToolBinder
-    from langchain_tokopt.budget import Budget, BudgetMiddleware
+    from langchain_tokopt.budget import Allocation, Budget, BudgetMiddleware, Limit
     from langchain_tokopt.cache import Precompute, SemanticCache, SemanticCacheMiddleware, SemanticLLMCache
     from langchain_tokopt.context import (
         ChatMemory,
@@ -45,7 +45,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "adapt": ("SavingsGuard",),
     "binder": ("ToolBinder",),
-    "budget": ("Budget", "BudgetMiddleware"),
+    "budget": ("Allocation", "Budget", "BudgetMiddleware", "Limit"),
     "cache": ("Precompute", "SemanticCache", "SemanticCacheMiddleware", "SemanticLLMCache"),
     "context": (
         "ChatMemory",
@@ -77,6 +77,7 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Allocation",
     "Budget",
     "BudgetExceededError",
     "BudgetMiddleware",
@@ -91,6 +92,7 @@ __all__ = [
     "HistoryCompressionMiddleware",
     "Importance",
     "IntentClassifier",
+    "Limit",
     "MessageImportance",
     "MissingDependencyError",
     "NoChatModelError",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 _CONNECTIONS = 8  # at once; each transaction takes about a millisecond, so that more would only wait elsewhere
+
+# Between two looks whether SQLite's write lock is free, in seconds.
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.003
 
 
 class DirectConnections:
@@ -51,9 +56,9 @@ class DirectConnections:
         """
         with self._one_of_few():
             connection = self._begun(begin)
+            cursor = connection.cursor()
             closings, kept = self._closings, False
             try:
-                cursor = connection.cursor()
                 yield cursor
                 cursor.execute("COMMIT")
                 cursor.close()
@@ -61,6 +66,11 @@ class DirectConnections:
                 kept = closings == self._closings
             finally:
                 if not kept:
+                    # SQLite keeps a closed connection, and its lock, for as long as a statement is not finished.
+                    with suppress(Exception):
+                        cursor.close()
+                    with suppress(Exception):
+                        connection.rollback()
                     self._discard(connection)
 
     def _begun(self, begin: str) -> Any:
@@ -72,11 +82,33 @@ class DirectConnections:
 
     def _begin(self, connection: Any, begin: str) -> Any:
         try:
-            connection.execute(begin)
+            if self._postgresql:
+                connection.execute(begin)
+            else:
+                self._begin_in_turn(connection, begin)
         except BaseException:
             self._discard(connection)
             raise
         return connection
+
+    def _begin_in_turn(self, connection: Any, begin: str) -> None:
+        """Wait for SQLite's write lock, looking often.
+
+        SQLite itself looks ever less often, up to every 100 ms: beside busy writers one could wait for seconds.
+        """
+        give_up = time.monotonic() + self._timeout
+        pause = _SHORTEST_PAUSE
+        connection.execute("PRAGMA busy_timeout = 0")
+        while True:
+            try:
+                connection.execute(begin)
+                break
+            except self._engine.dialect.loaded_dbapi.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > give_up:
+                    raise
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - so that not all look at once
+            pause = min(1.5 * pause, _LONGEST_PAUSE)
+        connection.execute(f"PRAGMA busy_timeout = {int(1000 * self._timeout)}")
 
     @contextmanager
     def _one_of_few(self) -> Iterator[None]:

@@ -223,3 +223,16 @@ def test_a_forked_child_inherits_no_connection(kind: str, tmp_path: Path) -> Non
         command = [sys.executable, "-W", "error", "-c", FORKING, url]
         done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_error_that_is_kept_keeps_no_lock(database: Database) -> None:
+    kept: list[BaseException] = []
+    try:
+        with database.write_directly() as cursor:
+            cursor.execute("SELECT n FROM counts")
+            cursor.execute("UPDATE nothing SET n = 1")
+    except Exception as error:
+        kept.append(error)
+    assert len(kept) == 1
+    raise_to(database, 7)
+    assert database.fetch(N, ("a",)) == [(7,)]

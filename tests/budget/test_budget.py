@@ -55,8 +55,8 @@ def break_ledger(database: Database) -> Callable[[], None]:
         with database.write() as connection:
             connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
 
-    rename("tokopt_budget_reservations", "hidden")
-    return lambda: rename("hidden", "tokopt_budget_reservations")
+    rename("tokopt_ledger_reservations", "hidden")
+    return lambda: rename("hidden", "tokopt_ledger_reservations")
 
 
 # --- reserve, settle, release ---
@@ -406,7 +406,7 @@ def test_open_lets_calls_go_on_says_so_and_books_them_later(
         budget.settle(earlier, usage(100, 100))
         budget.release(budget.reserve(case()))
     assert [event.stage for event in sink.of(Failure)] == ["request", "response", "response", "request", "response"]
-    assert "tokopt_budget_reservations" in sink.of(Failure)[0].error
+    assert "tokopt_ledger_reservations" in sink.of(Failure)[0].error
     assert len(caplog.records) == 1
     assert "cannot be used" in caplog.records[0].message
     repair()
@@ -468,7 +468,7 @@ def test_attach_fills_in_what_was_not_given() -> None:
     budget.reserve(case(0, 0))
     assert root(Budget(usd=1, store=first))["usd"]["held"] == 0
     with first.read() as connection:
-        assert connection.execute(text("SELECT COUNT(*) FROM tokopt_budget_reservations")).scalar() == 1
+        assert connection.execute(text("SELECT COUNT(*) FROM tokopt_ledger_reservations")).scalar() == 1
     assert budget._prices.pricing is pricing
     budget.close()
     first.close()
