@@ -13,10 +13,11 @@ from langchain_tokopt.budget.planning.past import Floats, Ints, Past
 
 _ORIGINS = 24
 _COMBINED: tuple[Method, ...] = tuple(name for name in METHODS if name != "seasonal_naive")
-# What is used unless another method was off by less than this share of its distance: the best of several in a few
-# tries that overlap is often the luckiest, and smoothing is seldom far from the best.
-_USUAL: Method = "smoothing"
-_BETTER = 0.8
+# What is used unless another method was off by less than this share of its distance, in enough tries: the best of
+# several in a few tries that overlap is often the luckiest, and the mean of all is seldom far from the best.
+_USUAL: Method = "combined"
+_BETTER = 0.75
+_ENOUGH = 8
 
 
 def predictions(past: Past, ahead: Ints) -> dict[Method, Floats]:
@@ -43,7 +44,7 @@ class Backtest:
     def best(self) -> Method:
         """The method to use. Distances are logarithms here, so that one outcome beyond all reason decides little."""
         soft = SOFTENED * float(self.outcomes.mean())
-        if soft <= 0:
+        if soft <= 0 or len(self.outcomes) < _ENOUGH:
             return _USUAL
         off = {
             name: float(np.abs(np.log((totals + soft) / (self.outcomes + soft))).mean())

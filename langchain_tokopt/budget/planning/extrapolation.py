@@ -8,7 +8,7 @@ import numpy as np
 
 from langchain_tokopt.budget.planning.backtest import backtest, predictions
 from langchain_tokopt.budget.planning.forecast import Method, MethodError
-from langchain_tokopt.budget.planning.interval import WIDEST, Spread
+from langchain_tokopt.budget.planning.interval import UNKNOWN, Spread
 from langchain_tokopt.budget.planning.past import Past
 from langchain_tokopt.budget.planning.series import Series, Step
 
@@ -69,5 +69,5 @@ def _by_mean_rate(series: Series) -> Extrapolated:
     """As much per step as so far, with the widest interval."""
     rate = (sum(series.values) + series.current) / max(_LEAST_SEEN, len(series.values) + series.over)
     rest = tuple(rate * stretch.part for stretch in series.ahead)
-    low, high = Spread(WIDEST, 0.0).around(sum(rest), series.left)
+    low, high = Spread(UNKNOWN, 0.0).around(sum(rest), series.left)
     return Extrapolated(rest, low, high, "mean_rate")

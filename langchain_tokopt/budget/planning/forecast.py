@@ -24,8 +24,8 @@ Method = Literal[
 ]
 
 
-METHOD_NAMES: dict[Method, str] = {
-    "seasonal_naive": "the same as last week",
+_IN_WORDS: dict[Method, str] = {
+    "seasonal_naive": "the same as a season ago (seasonal-naive)",
     "seasonal_median": "seasonal medians and trend",
     "smoothing": "exponential smoothing",
     "damped_trend": "exponential smoothing with a damped trend",
@@ -52,6 +52,16 @@ class MethodError:
     bias: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What will have been spent in the period by a time (Unix time in seconds), and between which amounts."""
+
+    at: float
+    expected: int
+    low: int
+    high: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
     """What will have been spent by the end of a period. Amounts are whole: nano-USD, tokens or calls.
@@ -65,8 +75,9 @@ class Forecast:
         limit: What it is held against, `None` for no limit.
         runs_out_at: When `spent` will reach the limit, Unix time; `None` when it will not within the period. A limit
             that is reached already ran out now.
-        runs_out_earliest: The same if as much is spent as `high` says.
+        runs_out_earliest: The earliest that is plausible: the same on the way to `high`.
         ends_at: The end of the period, Unix time.
+        path: The way there, one point for the end of each hour or day; the last is the end of the period.
         method: What the forecast was made with: the best in the backtest, or "mean_rate" where there is too little.
         errors: Every method that was tried, best first; "seasonal_naive" is the one to beat.
         backtests: How many earlier moments it was tried at. They overlap.
@@ -85,6 +96,7 @@ class Forecast:
     runs_out_at: float | None
     runs_out_earliest: float | None
     ends_at: float
+    path: tuple[Point, ...]
     method: Method
     errors: tuple[MethodError, ...]
     backtests: int
@@ -118,7 +130,7 @@ class Forecast:
             return " ".join([*said, f"This is a rough guess: {seen} and what is spent since are too little to go by."])
         errors = {error.method: error.error for error in self.errors}
         mine, naive = errors[self.method], errors["seasonal_naive"]
-        how = f"By {METHOD_NAMES[self.method]} over {seen}"
+        how = f"By {_IN_WORDS[self.method]} over {seen}"
         if mine is not None and naive is not None:
             tries = f"{self.backtests} backtest{'' if self.backtests == 1 else 's'}"
             how += f", off by {share(mine)} on average in {tries}"
@@ -129,11 +141,12 @@ class Forecast:
     def _limit(self, limit: str) -> str:
         if self.limit is not None and self.spent >= self.limit:
             return f"The limit of {limit} is used up."
+        early = None if self.runs_out_earliest is None else moment(self.runs_out_earliest, self.zone)
         if self.runs_out_at is not None:
-            early = "" if self.runs_out_earliest is None else f", perhaps {moment(self.runs_out_earliest, self.zone)}"
-            return f"The limit of {limit} runs out about {moment(self.runs_out_at, self.zone)}{early}."
-        if self.runs_out_earliest is not None:
-            early = moment(self.runs_out_earliest, self.zone)
+            when = moment(self.runs_out_at, self.zone)
+            sooner = "" if early in (None, when) else f", perhaps on {early} already"
+            return f"The limit of {limit} runs out about {when}{sooner}."
+        if early is not None:
             return f"The limit of {limit} should last, but may run out from {early} on."
         return f"The limit of {limit} lasts."
 
@@ -168,17 +181,23 @@ def forecast(
     if not series.values and not series.current:
         return None
     found = extrapolate(series, coverage)
-    path = list(accumulate(found.rest))
+    expected = list(accumulate(found.rest))
+    low, high = (_towards(series, expected, end) for end in (found.low, found.high))
+    path = tuple(
+        Point(stretch.ends_at, spent + round(middle), spent + math.floor(least), spent + math.ceil(most))
+        for stretch, middle, least, most in zip(series.ahead, expected, low, high, strict=True)
+    )
     return Forecast(
-        expected=spent + round(path[-1]),
-        low=spent + math.floor(found.low),
-        high=spent + math.ceil(found.high),
+        expected=path[-1].expected,
+        low=path[-1].low,
+        high=path[-1].high,
         coverage=coverage,
         spent=spent,
         limit=limit,
-        runs_out_at=_reached(series, path, spent, limit),
-        runs_out_earliest=_reached(series, _highest(series, path, found.high), spent, limit),
-        ends_at=series.ahead[-1].ends_at,
+        runs_out_at=_reached(series, expected, spent, limit),
+        runs_out_earliest=_reached(series, high, spent, limit),
+        ends_at=path[-1].at,
+        path=path,
         method=found.method,
         errors=found.errors,
         backtests=found.backtests,
@@ -189,13 +208,17 @@ def forecast(
     )
 
 
-def _highest(series: Series, path: list[float], high: float) -> list[float]:
-    """The path to the upper end. What a sum may be off by grows as a root: early on it is more than its share."""
+def _towards(series: Series, path: list[float], end: float) -> list[float]:
+    """The path to an end of the interval, from 0 and never falling.
+
+    What a sum is off by grows as a root: early on it is more than its share of the whole.
+    """
     whole = path[-1]
     parts = path if whole > 0 else list(accumulate(stretch.part for stretch in series.ahead))
     if parts[-1] <= 0:
         return path
-    return [at + (high - whole) * (part / parts[-1]) ** 0.5 for at, part in zip(path, parts, strict=True)]
+    way = (at + (end - whole) * math.sqrt(part / parts[-1]) for at, part in zip(path, parts, strict=True))
+    return [min(at, end) for at in accumulate(way, max, initial=0.0)][1:]
 
 
 def _reached(series: Series, path: list[float], spent: int, limit: int | None) -> float | None:

@@ -11,8 +11,10 @@ from langchain_tokopt.budget.planning.past import Floats
 
 # A part of the mean outcome that is added to forecast and outcome before they are divided: both may be 0.
 SOFTENED = 0.1
-# The widest: from a quarter to four times as much. Beyond that an interval says no more than that nobody knows.
-WIDEST = math.log(4.0)
+# The upper end is at most so many times the forecast. Beyond that it would say no more than that nobody knows.
+_MOST = math.log(6.0)
+# For when nothing is known but a rate: from a third to three times as much.
+UNKNOWN = math.log(3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,12 @@ class Spread:
         k = len(outcomes)
         soft = SOFTENED * float(outcomes.mean()) if k else 0.0
         if soft <= 0:
-            return cls(WIDEST, 0.0)
+            return cls(UNKNOWN, 0.0)
         off = np.abs(np.log((outcomes + soft) / (foretold + soft)))
         quantile = float(np.quantile(off, min(1.0, coverage * (k + 1) / k)))
         apart = max(1.0, (k - 1) / horizon + 1)
-        width = quantile * (1 + 0.4 / apart + 1 / apart**2) * max(1.0, asked / horizon) ** 0.5
-        return cls(min(WIDEST, width), soft / horizon)
+        few = 1 + 0.4 / apart + 0.5 / apart**2
+        return cls(quantile * few * max(1.0, asked / horizon) ** 0.25, soft / horizon)
 
     def around(self, total: float, steps: float) -> tuple[float, float]:
         """The lowest and the highest outcome around the total of so many steps; not below 0.
@@ -59,5 +61,5 @@ class Spread:
         soft = self.soft * whole
         part = min(1.0, steps) ** 0.5
         low = total - part * (middle + soft) * (1 - math.exp(-self.width))
-        high = total + part * (middle + soft) * (math.exp(self.width) - 1)
+        high = total + part * (middle + soft) * (math.exp(min(self.width, _MOST)) - 1)
         return max(0.0, low), high

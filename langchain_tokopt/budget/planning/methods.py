@@ -14,8 +14,10 @@ Predict = Callable[[Past, Ints], Floats]
 
 _ALPHAS = np.array([0.05, 0.1, 0.2, 0.3, 0.5, 0.8])
 _HOLT = np.array(list(product((0.1, 0.2, 0.4, 0.7), (0.02, 0.05, 0.15), (0.9, 0.97))))
-_LINE_STEPS = {7: 56, 24: 24 * 14}
-_MEDIAN_ROUNDS = 6
+_LINE_STEPS = {7: 42, 24: 24 * 14}
+_MEDIAN_STEPS = {7: 42, 24: 24 * 14}
+# A slope counts from so many standard errors on.
+_SURE = 2.0
 
 
 def seasonal_naive(past: Past, ahead: Ints) -> Floats:
@@ -27,24 +29,24 @@ def seasonal_naive(past: Past, ahead: Ints) -> Floats:
 
 
 def seasonal_median(past: Past, ahead: Ints) -> Floats:
-    """The median of each phase around the trend, times the trend."""
-    steps = np.arange(len(past.values))
-    line, ahead_line = _trend(past, len(ahead), damped=0.97 if past.length == 7 else 0.995)
-    ratio = np.divide(past.tamed, line, out=np.ones(len(steps)), where=line > 0)
-    keep = slice(-_MEDIAN_ROUNDS * past.length * (1 if past.length == 7 else 2), None)
-    ratio, phases = ratio[keep], past.phases[keep]
-    if past.length == 24:
+    """The median of each phase around the trend, times the trend. For hours: of each hour of the day, times weekday."""
+    daily = past.length == 7
+    line, on = _trend(past, len(ahead), damped=0.95 if daily else 0.995)
+    phases = past.phases
+    if not daily:
+        line, on = line * past.days[phases // 24], on * past.days[ahead // 24]
         phases, ahead = phases % 24, ahead % 24
-    overall = float(np.median(ratio))
-    by_phase = np.full(past.length, overall)
+    keep = slice(-_MEDIAN_STEPS[past.length], None)
+    line, values, phases = line[keep], past.tamed[keep], phases[keep]
+    ratio = np.divide(values, line, out=np.ones(len(line)), where=line > 0)
+    by_phase = np.full(past.length, float(np.median(ratio)))
     for phase in np.unique(phases):
         by_phase[phase] = np.median(ratio[phases == phase])
+    fitted = float((by_phase[phases] * line).sum())
+    if fitted <= 0:  # most are 0: no median says anything
+        return np.asarray(on * float(ratio.mean()))
     # A median is below the mean where amounts are skewed, and sums are made of means.
-    fitted = float((by_phase[phases] * line[keep]).sum())
-    scale = float(past.tamed[keep].sum()) / fitted if fitted > 0 else 1.0
-    if fitted <= 0:
-        by_phase = np.full(past.length, float(ratio.mean()))
-    return np.maximum(0.0, by_phase[ahead] * ahead_line * scale)
+    return np.asarray(by_phase[ahead] * on * (float(values.sum()) / fitted))
 
 
 def smoothing(past: Past, ahead: Ints) -> Floats:
@@ -114,7 +116,7 @@ def _seasoned(past: Past, ahead: Ints, level: Floats) -> Floats:
 
 
 def _trend(past: Past, count: int, *, damped: float) -> tuple[Floats, Floats]:
-    """A line through the level of the past `[n]` and on `[count]`, its slope the median of all slopes (Theil, Sen)."""
+    """A line through the level of the past `[n]` and on `[count]`, after Theil and Sen."""
     level = past.level
     n = len(level)
     start = max(0, n - _LINE_STEPS[past.length])
@@ -125,12 +127,31 @@ def _trend(past: Past, count: int, *, damped: float) -> tuple[Floats, Floats]:
         whole = len(thin) // stride * stride
         thin = thin[-whole:].reshape(-1, stride).mean(axis=1)
         at = at[-whole:].reshape(-1, stride).mean(axis=1)
-    slope = 0.0
-    if len(thin) > 2:
-        i, j = np.triu_indices(len(thin), 1)
-        far = at[j] - at[i] >= min(past.length, (at[-1] - at[0]) / 2)
-        slope = float(np.median((thin[j] - thin[i])[far] / (at[j] - at[i])[far]))
+    slope = _slope(at, thin, past.length)
     middle = float(np.mean(thin - slope * at))
     line = np.maximum(0.0, middle + slope * np.arange(n))
     on = np.arange(1, count + 1) if damped == 1 else np.cumsum(damped ** np.arange(1, count + 1))
     return line, np.maximum(0.0, middle + slope * (n - 1 + on))
+
+
+def _slope(at: Floats, level: Floats, length: int) -> float:
+    """The median of the slopes between values at least a season apart, and as much of it as is not chance.
+
+    What is within two standard errors of 0 counts as no slope at all, and more is pulled towards 0 as smoothly: a
+    slope that is none does the more harm the further ahead it is followed. Residuals that follow each other, as after
+    a new level, make the error larger.
+    """
+    n = len(at)
+    if n < 4:
+        return 0.0
+    i, j = np.triu_indices(n, 1)
+    far = at[j] - at[i] >= min(length, (at[-1] - at[0]) / 2)
+    slope = float(np.median((level[j] - level[i])[far] / (at[j] - at[i])[far]))
+    if not slope:
+        return 0.0
+    residuals = level - slope * at
+    residuals -= residuals.mean()
+    power = float((residuals**2).sum())
+    alike = min(0.9, max(0.0, float((residuals[1:] * residuals[:-1]).sum()) / power)) if power > 0 else 0.0
+    variance = power / (n - 2) * (1 + alike) / (1 - alike) / float(((at - at.mean()) ** 2).sum())
+    return slope * max(0.0, 1 - _SURE**2 * variance / slope**2)

@@ -25,6 +25,7 @@ class Past:
         tamed: Without single outliers.
         phases: int64 `[n]`, where each stands in the week.
         length: Steps in a season: 7 days, or 24 hours.
+        days: What a weekday takes relative to others, mean about 1; float64 `[7]`. For days that is `index`.
         index: What a step takes relative to the level by its phase, mean about 1; float64 `[7]` or `[168]`.
         level: `tamed` without the season, float64 `[n]`.
     """
@@ -33,17 +34,18 @@ class Past:
     tamed: Floats
     phases: Ints
     length: int
+    days: Floats
     index: Floats
     level: Floats
 
     @classmethod
     def of(cls, values: Floats, phases: Ints, length: int) -> Past:
         tamed = tame(values, length)
-        index = season(tamed, phases, length)
+        days, index = season(tamed, phases, length)
         by_phase = index[phases]
         scale = np.where(by_phase > _SMALL, by_phase, np.nan)
         level = _filled(tamed / scale)
-        return cls(values, tamed, phases, length, index, level)
+        return cls(values, tamed, phases, length, days, index, level)
 
 
 def tame(values: Floats, length: int) -> Floats:
@@ -70,47 +72,49 @@ def tame(values: Floats, length: int) -> Floats:
         known = ~np.isnan(stacked).all(axis=0)
         away[known] = np.nanmedian(stacked[:, known], axis=0)
     fence = _OUTLYING * np.maximum(around, away)
-    out = values > fence
-    out &= ~(np.concatenate([[False], out[:-1]]) | np.concatenate([out[1:], [False]]))
+    beside = np.maximum(np.concatenate([[0.0], values[:-1]]), np.concatenate([values[1:], [0.0]]))
+    out = (values > fence) & (beside <= fence)
     if out.mean() > _CUSTOM:
         return values
     return np.where(out, fence, values)
 
 
-def season(values: Floats, phases: Ints, length: int) -> Floats:
-    """What each phase takes relative to the level around it, pulled towards 1 as far as it may be chance."""
+def season(values: Floats, phases: Ints, length: int) -> tuple[Floats, Floats]:
+    """What each weekday, and each phase, takes relative to the level around it; 1 as far as it may be chance."""
+    even = np.ones(len(values))
     if length == 7:
-        return _cycle(values, phases, 7)
-    hours = _cycle(values, phases % 24, 24)
-    days = np.ones(7)
-    if len(values) >= 2 * 168:
-        scale = np.where(hours[phases % 24] > _SMALL, hours[phases % 24], np.nan)
-        days = _cycle(_filled(values / scale), phases // 24, 7, window=168)
-    return (days[:, None] * hours[None, :]).ravel()
+        days = _cycle(values, phases, 7, 7, even)
+        return days, days
+    hours = _cycle(values, phases % 24, 24, 24, even)
+    days = _cycle(values, phases // 24, 7, 168, hours[phases % 24])
+    return days, (days[:, None] * hours[None, :]).ravel()
 
 
-def _cycle(values: Floats, phases: Ints, count: int, window: int | None = None) -> Floats:
-    """Index of each of `count` phases, float64 `[count]`; all 1 with less than two rounds or without a difference."""
-    window = window or count
+def _cycle(values: Floats, phases: Ints, count: int, window: int, shape: Floats) -> Floats:
+    """Index of each of `count` phases, float64 `[count]`; all 1 with less than two windows, or without a difference.
+
+    `shape`: float64 `[n]`, what each step takes relative to others for a reason that is known already.
+    """
     n = len(values)
     flat = np.ones(count)
     if n < 2 * window:
         return flat
-    # The mean of one round around each value; at the ends the first and the last whole round.
+    # The mean of one window around each value; at the ends of the first and the last whole one.
     sums = np.concatenate([[0.0], np.cumsum(values)])
     begins = np.clip(np.arange(n) - window // 2, 0, n - window)
-    level = (sums[begins + window] - sums[begins]) / window
-    if not level.any():
-        return flat
-    ratio = np.divide(values, level, out=np.ones(n), where=level > 0)
-    seen = np.bincount(phases, minlength=count).astype(float)
+    level = (sums[begins + window] - sums[begins]) / window * shape
+    known = (level > 0) & (shape > _SMALL)
+    phases, weight = phases[known], shape[known]
+    ratio = values[known] / level[known]
+    seen = np.bincount(phases, weights=weight, minlength=count)
     if (seen == 0).any():
         return flat
-    means = np.bincount(phases, weights=ratio, minlength=count) / seen
-    within = float(((ratio - means[phases]) ** 2).sum()) / max(1.0, n - count)
-    between = float((seen * (means - ratio.mean()) ** 2).sum()) / (count - 1)
+    means = np.bincount(phases, weights=weight * ratio, minlength=count) / seen
+    mean = float((weight * ratio).sum() / weight.sum())
+    within = float((weight * (ratio - means[phases]) ** 2).sum()) / max(1, len(ratio) - count)
+    between = float((seen * (means - mean) ** 2).sum()) / (count - 1)
     kept = max(0.0, 1.0 - within / between) if between > 0 else 0.0
-    index = 1.0 + kept * (means / max(means.mean(), 1e-9) - 1.0)
+    index = 1.0 + kept * (means / max(float(means.mean()), 1e-9) - 1.0)
     return np.asarray(np.maximum(index, 0.0), dtype=np.float64)
 
 
