@@ -79,17 +79,19 @@ class Call:
     def _tool_options(self, request: ModelRequest[Any]) -> dict[str, Any]:
         given = {key: self.kwargs[key] for key in _TOOL_KEYS if key in self.kwargs}
         before = self.request
+        # Tools were put into the words of the first model's class; a model of another one has words of its own.
+        kin = type(request.model) is type(before.model)
         same = len(request.tools) == len(before.tools) and all(
             a is b for a, b in zip(request.tools, before.tools, strict=True)
         )
-        if same and request.tool_choice is before.tool_choice:
+        if kin and same and request.tool_choice is before.tool_choice:
             return given
         if not request.tools:
             return {}
-        if self.bound is None and all(isinstance(tool, dict) for tool in request.tools):
+        if kin and self.bound is None and all(isinstance(tool, dict) for tool in request.tools):
             chosen = {} if request.tool_choice is None else {"tool_choice": request.tool_choice}
             return {**given, "tools": list(request.tools), **chosen}
-        options = dict(self.bound.options) if self.bound else {}
+        options = dict(self.bound.options) if self.bound and kin else {}
         if request.tool_choice is not None:
             options["tool_choice"] = request.tool_choice
         binding = request.model.bind_tools(request.tools, **options)

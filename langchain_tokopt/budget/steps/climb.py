@@ -19,12 +19,12 @@ from langchain_tokopt.budget.steps.question import question
 from langchain_tokopt.budget.worst_case import WorstCase, worst_case
 from langchain_tokopt.events import Decision, Sink, Who
 from langchain_tokopt.flow import is_background, is_internal
+from langchain_tokopt.thoughts import binds_history
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
     from langchain.agents.middleware.types import ModelRequest
-    from langchain_core.language_models import BaseChatModel
 
     from langchain_tokopt.budget.budget import Budget
     from langchain_tokopt.budget.nodes import Path
@@ -172,6 +172,8 @@ class _Climb:
     def _compressed(self) -> Hold | None:
         if self.compress is None:
             raise _Skipped("there is nothing that could compress")
+        if binds_history(self.request):
+            raise _Skipped("the model's signed thoughts hold only after the history as it is")
         try:
             smaller = self.compress(self.request)
         except (GraphBubbleUp, CallRefusedError):
@@ -191,21 +193,19 @@ class _Climb:
             other = fallback.for_model(self.request, model)
         except fallback.Unfit as unfit:
             raise _Skipped(str(unfit)) from unfit
-        case = self._bounded_as_asked(self._case(other), model)
+        case = self._bounded_as_asked(self._case(other))
         window = (model.profile or {}).get("max_input_tokens")
         if isinstance(window, int) and case.counted_tokens > window:
             raise _Skipped(f"{case.counted_tokens} tokens of input do not fit into its context window of {window}")
         self._must_be_cheaper(case)
         return self._go_on("fallback", other, case, f"{case.model} is called instead of {self.case.model}")
 
-    def _bounded_as_asked(self, case: WorstCase, model: BaseChatModel) -> WorstCase:
-        """The case with an answer no longer than the caller wants it, and than the model can give."""
+    def _bounded_as_asked(self, case: WorstCase) -> WorstCase:
+        """The case with an answer no longer than the caller wants it."""
         asked = fallback.asked_for(self.request)
-        most = (model.profile or {}).get("max_output_tokens")
-        if asked is None or not case.settings:
+        if asked is None or not case.settings or asked * case.answers >= case.output_tokens:
             return case
-        asked = min(asked, most) if isinstance(most, int) and most > 0 else asked
-        return case.clamped(asked * case.answers) if asked * case.answers < case.output_tokens else case
+        return case.clamped(asked * case.answers)
 
     def _must_be_cheaper(self, case: WorstCase) -> None:
         budget, before = self.budget, self.case
