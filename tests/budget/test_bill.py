@@ -13,10 +13,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
 
 from langchain_tokopt.budget import Hold
-from langchain_tokopt.budget.accounts import Account
 from langchain_tokopt.budget.amounts import Amount
 from langchain_tokopt.budget.bill import Bill, Biller
-from langchain_tokopt.budget.periods import ALWAYS
+from langchain_tokopt.budget.nodes import Path
+from langchain_tokopt.budget.rules import Terms
 from langchain_tokopt.budget.watch import Attempt, Watch, active_watch, watching
 from langchain_tokopt.events import Who
 from langchain_tokopt.pricing import Rates
@@ -28,7 +28,7 @@ ANSWER = ai("done", input_tokens=100, output_tokens=50)
 
 
 def biller(rates: Rates | None = RATES) -> Biller:
-    hold = Hold("id", Account("default:forever", 0), ALWAYS, case(), Amount(), rates, Who())
+    hold = Hold("id", Path(), Terms((), ()), case(), Amount(), rates, Who())
     return Biller(hold, WordCounter(), lambda model, provider: DEAR if model == "dear" else None)
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_tokopt.events import CacheLookup, Decision, Event, Failure, ModelCall, Reservation, Who
+from langchain_tokopt.events import CacheLookup, Decision, Event, Failure, LimitAlert, ModelCall, Reservation, Who
 from langchain_tokopt.telemetry.rows import COLUMNS, StoredEvent, to_event, to_row
 
 WHO = Who(tenant="acme", project="p", task="t", agent="a", user="u", thread="th", run="r", node="model")
@@ -68,6 +68,19 @@ FULL: list[Event] = [
         reason="over the limit",
         seconds=0.001,
     ),
+    Reservation(action="settled", reservation="res", budget="team", path="acme"),
+    LimitAlert(
+        budget="team",
+        path="user=ann",
+        per="day",
+        unit="usd",
+        share=0.8,
+        limit=5_000_000_000,
+        spent=4_100_000_000,
+        hard=False,
+        resets_at=1_800_000_000.0,
+    ),
+    LimitAlert(budget="default", path="global", per="forever", unit="calls", share=1.0, limit=5, spent=5),
     Failure(part="cache", error="StoreError: gone", stage="background"),
 ]
 BARE: list[Event] = [
