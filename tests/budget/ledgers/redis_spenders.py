@@ -1,7 +1,7 @@
 """A process that spends from a budget in Redis: `python -m tests.budget.ledgers.redis_spenders URL PREFIX NAME ...`.
 
-With `spend THREADS CALLS` it tries so many calls and prints how many fitted. With `die` it reserves one call, says so and
-waits to be killed. With `fork CHILDREN` it forks while its threads spend, and prints how many calls fitted in all.
+With `spend THREADS CALLS` it tries so many calls and prints how many fitted. With `die` it reserves one call, says so
+and waits to be killed. With `fork CHILDREN` it forks while its threads spend, and prints how many calls fitted in all.
 """
 
 from __future__ import annotations

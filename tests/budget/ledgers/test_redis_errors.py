@@ -15,7 +15,7 @@ from langchain_tokopt.budget.ledgers.redis_ledger import RedisLedger, budget_nam
 from langchain_tokopt.budget.ledgers.redis_server import masked
 from langchain_tokopt.budget.ledgers.words import NOTHING, Account, Balance, Cap, Granted, StoredLimit
 from langchain_tokopt.errors import ConfigurationError, MissingDependencyError, StoreError
-from tests.budget.ledgers.contract import ROOT, all_at_once, balance, reserve, settle
+from tests.budget.ledgers.contract import ROOT, all_at_once, balance, lines, reserve, settle
 from tests.budget.ledgers.redis_servers import Wire, free_port, own_prefix, own_server
 from tests.databases import redis_url
 
@@ -152,40 +152,58 @@ def test_what_one_of_many_threads_does_wrong_is_told_to_it_alone(prefix: str) ->
 # --- answers that are lost ---
 
 
-@pytest.mark.parametrize("lost", [1, 2])
-def test_a_reservation_whose_answer_is_lost_is_made_once(wire: Wire, prefix: str, lost: int) -> None:
+@pytest.fixture
+def ledger_on_wire(wire: Wire, prefix: str) -> Iterator[RedisLedger]:
+    """A ledger whose scripts the server knows, so that what is lost is no word about them."""
     ledger = RedisLedger(wire.url, prefix=prefix)
-    wire.lost = lost
-    if lost == 1:
-        assert reserve(ledger, "a", Amount(60, 10, 1)) == Granted({ROOT: Balance(NOTHING, Amount(60, 10, 1))})
-    else:
-        with pytest.raises(StoreError, match="check that the server runs"):
-            reserve(ledger, "a", Amount(60, 10, 1))
-        assert isinstance(reserve(ledger, "a", Amount(60, 10, 1)), Granted)
-    assert balance(ledger) == Balance(NOTHING, Amount(60, 10, 1))
+    other = RedisLedger(wire.url, budget="other", prefix=prefix)
+    reserve(other, "a", Amount(1, 1, 1))
+    settle(other, "a", Amount(1, 1, 1))
+    other.claim("rebalance", now=1.0, until=2.0)
+    other.put_limits([StoredLimit("a", "day", 1)], now=1.0)
+    other.close()
+    yield ledger
+    ledger.close()
+
+
+def test_a_reservation_and_a_settlement_whose_answers_are_lost_are_made_once(
+    wire: Wire, ledger_on_wire: RedisLedger
+) -> None:
+    ledger = ledger_on_wire
+    wire.lost = 1
+    assert reserve(ledger, "a", Amount(60, 10, 1)) == Granted({ROOT: Balance(NOTHING, Amount(60, 10, 1))})
     wire.lost = 1
     assert settle(ledger, "a", Amount(50, 10, 1)).outcome == "again"
     assert balance(ledger) == Balance(Amount(50, 10, 1), NOTHING)
-    assert len(ledger.journal()) == 2
-    ledger.close()
+    assert lines(ledger) == [
+        ("a", "reserved", NOTHING, Amount(60, 10, 1)),
+        ("a", "settled", Amount(50, 10, 1), Amount(-60, -10, -1)),
+    ]
 
 
-def test_a_claim_whose_answer_is_lost_is_told_when_it_is_asked_for_again(wire: Wire, prefix: str) -> None:
-    ledger = RedisLedger(wire.url, prefix=prefix)
-    wire.lost = 1
-    assert ledger.claim("rebalance", now=1.0, until=2.0) is True
-    assert ledger.claim("rebalance", now=1.5, until=2.5) is False
-    ledger.close()
-
-
-def test_limits_whose_answer_is_lost_are_not_written_down_twice(wire: Wire, prefix: str) -> None:
-    ledger = RedisLedger(wire.url, prefix=prefix)
-    wire.lost = 1
-    with pytest.raises(StoreError):
-        ledger.put_limits([StoredLimit("a", "day", 1)], now=1.0)
-    assert ledger.limits() == [StoredLimit("a", "day", 1)]
+def test_what_is_asked_again_by_the_caller_is_made_once(wire: Wire, ledger_on_wire: RedisLedger) -> None:
+    ledger = ledger_on_wire
+    wire.lost = 2  # also the answer to the greeting of the next connection
+    with pytest.raises(StoreError, match="check that the server runs"):
+        reserve(ledger, "a", Amount(60, 10, 1))
+    assert reserve(ledger, "a", Amount(60, 10, 1)) == Granted({ROOT: Balance(NOTHING, Amount(60, 10, 1))})
     assert len(ledger.journal()) == 1
-    ledger.close()
+
+
+def test_a_claim_whose_answer_is_lost_is_told_when_it_is_asked_for_again(
+    wire: Wire, ledger_on_wire: RedisLedger
+) -> None:
+    wire.lost = 1
+    assert ledger_on_wire.claim("rebalance", now=1.0, until=2.0) is True
+    assert ledger_on_wire.claim("rebalance", now=1.5, until=2.5) is False
+
+
+def test_limits_whose_answer_is_lost_are_not_written_down_twice(wire: Wire, ledger_on_wire: RedisLedger) -> None:
+    wire.lost = 1
+    with pytest.raises(StoreError, match="check that the server runs"):
+        ledger_on_wire.put_limits([StoredLimit("a", "day", 1)], now=1.0)
+    assert ledger_on_wire.limits() == [StoredLimit("a", "day", 1)]
+    assert len(ledger_on_wire.journal()) == 1
 
 
 # --- what it is given ---

@@ -187,25 +187,29 @@ def test_a_cluster_has_budgets_on_its_nodes(tmp_path: Path) -> None:
             assert redis_ledger.budget_names(cluster) == ["a", "b", "c"]
 
 
-def test_scripts_that_the_server_forgot_are_sent_again(ledger: RedisLedger, client: redis.Redis) -> None:
-    reserve(ledger, "a", Amount(60, 10, 1))
-    client.script_flush()
-    assert settle(ledger, "a", Amount(50, 10, 1)).outcome == "settled"
+def test_scripts_that_the_server_forgot_are_sent_again(tmp_path: Path) -> None:
     start = threading.Barrier(9)
 
-    def spend(thread: int) -> None:
+    def spend(ledger: RedisLedger, thread: int) -> None:
         start.wait()
         for n in range(40):
             assert isinstance(reserve(ledger, f"{thread}.{n}", Amount(1, 1, 1), Cap(ROOT)), Granted)
 
-    def forget() -> None:
+    def forget(client: redis.Redis) -> None:
         start.wait()
         for _ in range(40):
             client.script_flush()
 
-    all_at_once(forget, *(lambda thread=thread: spend(thread) for thread in range(8)))  # type: ignore[misc]
-    assert balance(ledger) == Balance(Amount(50, 10, 1), Amount(320, 320, 320))
-    assert ledger.reconcile(now=1.0) == []
+    with own_server(tmp_path) as port, redis.Redis(port=port) as client:
+        ledger = RedisLedger(f"redis://127.0.0.1:{port}/0")
+        reserve(ledger, "a", Amount(60, 10, 1))
+        client.script_flush()
+        assert settle(ledger, "a", Amount(50, 10, 1)).outcome == "settled"
+        spending = (lambda thread=thread: spend(ledger, thread) for thread in range(8))
+        all_at_once(lambda: forget(client), *spending)  # type: ignore[misc]
+        assert balance(ledger) == Balance(Amount(50, 10, 1), Amount(320, 320, 320))
+        assert ledger.reconcile(now=1.0) == []
+        ledger.close()
 
 
 def test_more_threads_than_connections_wait_for_each_other(prefix: str) -> None:
