@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -323,15 +323,21 @@ class _Climb:
         return Ended(ending.last_words(self.request, f"{text} {self.remark}".rstrip()), error)
 
     def _tell(self, step: Step, reason: str, before: WorstCase | None = None, after: WorstCase | None = None) -> None:
-        detail: Mapping[str, Any] = {"step": step, "budget": self.budget.name}
+        """Put a step on record. Tokens of the worst case are a detail: nothing was saved by them."""
+        detail: dict[str, Any] = {"step": step, "budget": self.budget.name}
+        if before is not None and after is not None:
+            detail |= {"most_before": _most(before), "most_after": _most(after)}
         self.sink.emit(
             Decision(
                 part="budget",
                 who=self.place.who,
                 action="skipped" if after is None else "applied",
-                tokens_before=None if before is None else before.input_tokens + before.output_tokens,
-                tokens_after=None if after is None else after.input_tokens + after.output_tokens,
                 reason=f"{step}: {reason}",
                 detail=detail,
             )
         )
+
+
+def _most(case: WorstCase) -> int:
+    """The most tokens that the call takes."""
+    return case.input_tokens + case.output_tokens

@@ -30,7 +30,7 @@ from tests.fakes import ListSink, ScriptedModel, ai
 HI: Any = {"messages": [HumanMessage("hi")]}
 CHEAP_RATES = Rates(input=Decimal("0.1"), output=Decimal(1))
 PRICING = Pricing(
-    overrides={"gpt-4o-mini": RATES, "cheap": CHEAP_RATES, "dear": Rates(input=Decimal(9), output=Decimal(90))}
+    overrides={"gpt-4o-mini": RATES, "gpt-4.1-nano": CHEAP_RATES, "dear": Rates(input=Decimal(9), output=Decimal(90))}
 )
 ANSWER = ai("done", input_tokens=100, output_tokens=50)
 
@@ -84,7 +84,7 @@ def newest(request: ModelRequest[Any]) -> ModelRequest[Any]:
 
 
 def cheap(**settings: Any) -> ScriptedModel:
-    return ScriptedModel(**{"model_name": "cheap", "responses": [ANSWER], **settings})
+    return ScriptedModel(**{"model_name": "gpt-4.1-nano", "responses": [ANSWER], **settings})
 
 
 def told(sink: ListSink) -> list[tuple[str, str | None]]:
@@ -124,7 +124,7 @@ async def test_a_cheaper_model_is_called_and_booked_at_its_own_price(
     assert second.calls[0].kwargs == {"max_completion_tokens": 100}
     assert ledger.spent.usd == Decimal("0.00006")
     assert not ledger.in_use
-    assert told(sink) == [("applied", "fallback: cheap is called instead of gpt-4o-mini")]
+    assert told(sink) == [("applied", "fallback: gpt-4.1-nano is called instead of gpt-4o-mini")]
     reserved, settled = sink.of(Reservation)
     assert (reserved.usd, settled.usd) == (Decimal("0.0001137"), Decimal("0.00006"))
 
@@ -168,7 +168,7 @@ def test_the_answer_stays_as_short_as_it_was_asked_to_be(make: Callable[..., Bud
         (cheap(model_name="dear"), {"usd": "0.001"}, "dear would not be cheaper"),
         (cheap(model_name="mystery"), {"usd": "0.001"}, "the price of mystery is not known"),
         (cheap(model_name="gpt-4o-mini"), {"usd": "0.001"}, "it is the model that is called already"),
-        (cheap(), {"tokens": 50}, "cheap would not take fewer tokens"),
+        (cheap(), {"tokens": 50}, "gpt-4.1-nano would not take fewer tokens"),
         (
             cheap(profile={"max_input_tokens": 50}),
             {"usd": "0.001"},
@@ -250,8 +250,9 @@ async def test_a_smaller_input_is_sent_when_it_makes_the_call_fit(
     assert [message.text for message in model.calls[0].messages] == ["three"]
     assert told(sink) == [("applied", "compress: 100 tokens of input are left")]
     [decision] = sink.of(Decision)
-    assert (decision.tokens_before, decision.tokens_after) == (300 + 15 + 32 + 100, 100 + 5 + 32 + 100)
-    assert decision.detail == {"step": "compress", "budget": "default"}
+    most = {"most_before": 300 + 15 + 32 + 100, "most_after": 100 + 5 + 32 + 100}
+    assert decision.detail == {"step": "compress", "budget": "default", **most}
+    assert (decision.tokens_before, decision.tokens_after, decision.saved_usd) == (None, None, None)
     assert not ledger.in_use
 
 
@@ -307,7 +308,7 @@ def test_each_step_goes_on_from_the_one_before(make: Callable[..., Budget], sink
     assert second.calls[0].kwargs == {"max_completion_tokens": 76}
     assert told(sink) == [
         ("applied", "compress: 100 tokens of input are left; it does not fit yet"),
-        ("applied", "fallback: cheap is called instead of gpt-4o-mini; it does not fit yet"),
+        ("applied", "fallback: gpt-4.1-nano is called instead of gpt-4o-mini; it does not fit yet"),
         ("applied", "clamp: the answer is bounded to 76 tokens"),
     ]
     assert actions(sink) == ["reserved", "settled"]
