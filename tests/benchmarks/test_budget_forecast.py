@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import budget_forecast
 
+SAMPLE = Path(budget_forecast.__file__).parent / "samples" / "spending.jsonl"
 METHODS = ["seasonal_naive", "seasonal_median", "smoothing", "damped_trend", "linear", "moving_average", "combined"]
 
 
@@ -46,6 +47,12 @@ def test_reads_series_of_ones_own(tmp_path: Path) -> None:
     assert json.loads(out.read_text())["data"] == str(file)
     assert found["seasonal_naive", "total_error", "data/7"] == pytest.approx(0, abs=1e-9)
     assert found["ours", "total_error", "data/14"] < 0.1
+
+
+def test_reads_its_sample(tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    assert budget_forecast.main(["--data", str(SAMPLE), "--json", str(out)]) == 0
+    assert {at for _, metric, at in rows(out) if metric == "coverage"} >= {"data", "all", "history:84"}
 
 
 def test_series_are_the_same_for_the_same_seed() -> None:

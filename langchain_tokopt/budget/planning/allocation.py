@@ -135,7 +135,7 @@ def _lowers(children: Sequence[Child], total: int, unit: Unit) -> tuple[list[int
         Vessel(child.name, child.used, Fraction(lower - child.used), child.used, lower)
         for child, lower in zip(children, lowers, strict=True)
     ]
-    note = f"{amount(used, unit)} of {amount(total, unit)} is used"
+    note = f"of {amount(total, unit)} in all {amount(used, unit)} used already"
     if short:
-        return fill(lacks, total), (f"{note}, too much for what {listing(sorted(short))} should have at least",)
+        return fill(lacks, total), (f"{note}: too much for what {listing(sorted(short))} should have at least",)
     return lowers, (note,)

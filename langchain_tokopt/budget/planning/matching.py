@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 
 
 @dataclass(slots=True)
@@ -34,28 +35,49 @@ def matched(parts: Sequence[Part], *, smallest: int, wake: int) -> list[tuple[st
     parts sum to the same before and after, by what they have and by what is wanted.
     """
     moves: list[tuple[str | None, str | None, int]] = []
+    givers, takers = _Largest(parts, 1), _Largest(parts, -1)
 
-    def make(source: Part, target: Part) -> int:
+    def make(source: Part, target: Part) -> None:
         moved = min(source.gives, -target.gives)
         source.has -= moved
         target.has += moved
         moves.append((source.name, target.name, moved))
-        return moved
+        givers.put(source)
+        takers.put(target)
 
-    # By size, then by name, the parent first: the outcome does not depend on the order in which they are given.
-    def most(gives: bool) -> Part:
-        return min(parts, key=lambda part: (-part.gives if gives else part.gives, part.name or ""))
-
-    while pressing := [part for part in parts if part.must]:
-        part = min(pressing, key=lambda one: (-abs(one.gives), one.name or ""))
-        if part.gives > 0:
-            make(part, most(gives=False))
-        else:
-            make(most(gives=True), part)
+    for part in sorted(parts, key=lambda one: (-abs(one.gives), one.name or "")):
+        while part.must:
+            if part.gives > 0:
+                make(part, takers.first())
+            else:
+                make(givers.first(), part)
     bar = wake
     while True:
-        source, target = most(gives=True), most(gives=False)
+        source, target = givers.first(), takers.first()
         if min(source.gives, -target.gives) < bar:
             return moves
         make(source, target)
         bar = smallest
+
+
+class _Largest:
+    """The part that gives most (`sign` 1) or takes most (-1); by name where they are equal, the parent first.
+
+    So the outcome does not depend on the order in which the parts are given.
+    """
+
+    def __init__(self, parts: Sequence[Part], sign: int) -> None:
+        self._sign = sign
+        self._heap = [(-sign * part.gives, part.name or "", at, part) for at, part in enumerate(parts)]
+        self._count = len(parts)
+        heapify(self._heap)
+
+    def put(self, part: Part) -> None:
+        """Tell that what the part gives has changed."""
+        self._count += 1
+        heappush(self._heap, (-self._sign * part.gives, part.name or "", self._count, part))
+
+    def first(self) -> Part:
+        while self._heap[0][0] != -self._sign * self._heap[0][3].gives:
+            heappop(self._heap)  # from before a move
+        return self._heap[0][3]

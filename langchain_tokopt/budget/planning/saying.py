@@ -16,16 +16,16 @@ _CENT = Decimal("0.01")
 def amount(whole: int, unit: Unit) -> str:
     """The amount with its unit: "$1.20", "1,200 tokens", "1 call". `whole` is in nano-USD, tokens or calls.
 
-    Less than ten cents is told to two significant digits, so that "$0.0042" does not become "$0.00".
+    Less than ten cents has two significant digits, so that "$0.0042" does not become "$0.00".
     """
     if unit != "usd":
         return f"{whole:,} {unit if abs(whole) != 1 else unit[:-1]}"
     usd = abs(from_nano(whole))
     sign = "-" if whole < 0 else ""
-    if not usd or usd >= Decimal("0.1"):
-        return f"{sign}${usd.quantize(_CENT, ROUND_HALF_EVEN):,}"
-    digits = 1 - usd.adjusted()
-    return f"{sign}${round(usd, digits):f}"
+    if 0 < usd < Decimal("0.1"):
+        usd = round(usd, 1 - usd.adjusted()).normalize()
+    exact = usd < Decimal("0.1") and usd != usd.quantize(_CENT)
+    return f"{sign}${usd:f}" if exact else f"{sign}${usd.quantize(_CENT, ROUND_HALF_EVEN):,}"
 
 
 def share(part: float) -> str:
