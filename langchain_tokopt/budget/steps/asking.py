@@ -38,12 +38,11 @@ def why_not(request: ModelRequest[Any]) -> str | None:
     """
     node = _node()
     task = getattr(getattr(request.runtime, "execution_info", None), "task_id", None)
+    hint = "; before Python 3.11 LangGraph hands no config to async nodes" if sys.version_info < (3, 11) else ""
     if task is not None and node.get(_TASK) != task:
-        if sys.version_info < (3, 11):
-            return "before Python 3.11 LangGraph hands no config to async nodes"
-        return "the call is made beside the node that it belongs to"
+        return f"the call is made beside the node that it belongs to{hint}"
     if _SCRATCHPAD not in node:
-        return "there is no graph that could wait for an answer"
+        return f"there is no graph that could wait for an answer{hint}"
     if not isinstance(node.get(_CHECKPOINTER), BaseCheckpointSaver):
         return "the graph has no checkpointer that could keep the question"
     return None

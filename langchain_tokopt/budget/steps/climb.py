@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from langchain_core.messages import BaseMessage
 from langgraph.errors import GraphBubbleUp
 
-from langchain_tokopt.budget.amounts import Amount
 from langchain_tokopt.budget.hold import Hold, Shortage
 from langchain_tokopt.budget.refusals import BudgetStoreError, CallRefusedError, farewell
-from langchain_tokopt.budget.steps import asking, ending, fallback
+from langchain_tokopt.budget.steps import asking, cheaper, ending, fallback
 from langchain_tokopt.budget.steps.answers import Answer, read_answer
 from langchain_tokopt.budget.steps.ladder import Step
+from langchain_tokopt.budget.steps.outcomes import Climbed, Ended, Place
 from langchain_tokopt.budget.steps.question import question
 from langchain_tokopt.budget.worst_case import WorstCase, worst_case
-from langchain_tokopt.events import Decision, Sink, Who
+from langchain_tokopt.events import Decision, Sink
 from langchain_tokopt.flow import is_background, is_internal
 from langchain_tokopt.thoughts import binds_history
 
@@ -27,39 +25,14 @@ if TYPE_CHECKING:
     from langchain.agents.middleware.types import ModelRequest
 
     from langchain_tokopt.budget.budget import Budget
-    from langchain_tokopt.budget.nodes import Path
 
 Compress: TypeAlias = "Callable[[ModelRequest[Any]], ModelRequest[Any]]"
 
 APPROVED: Final = "approved by the user, beyond the limit"
+# So often the input is compressed on top of what was compressed before.
+_ROUNDS: Final = 4
+
 RAISED: Final = "raised by the user, who was asked"
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a call stands and whose it is: its path, the run and the thread that it belongs to."""
-
-    path: Path
-    who: Who = field(default_factory=Who)
-    run: str | None = None
-    thread: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Climbed:
-    """A call that may be made: send `request`. `remark` is what has to be said when it is booked."""
-
-    request: ModelRequest[Any]
-    hold: Hold
-    remark: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A run that ends with these messages in the place of an answer."""
-
-    messages: list[BaseMessage]
-    error: CallRefusedError
 
 
 def climb(
@@ -174,16 +147,25 @@ class _Climb:
             raise _Skipped("there is nothing that could compress")
         if binds_history(self.request):
             raise _Skipped("the model's signed thoughts hold only after the history as it is")
-        try:
-            smaller = self.compress(self.request)
-        except (GraphBubbleUp, CallRefusedError):
-            raise
-        except Exception as error:
-            raise _Skipped(f"it failed ({type(error).__name__}: {error})") from error
-        case = self._case(smaller)
-        if case.input_tokens >= self.case.input_tokens:
-            raise _Skipped("nothing gets smaller")
-        return self._go_on("compress", smaller, case, f"{case.counted_tokens} tokens of input are left")
+        before, hold, why_not = self.case, None, "nothing gets smaller"
+        for _ in range(_ROUNDS):
+            try:
+                smaller = self.compress(self.request)
+                case = self._case(smaller)
+            except (GraphBubbleUp, CallRefusedError):
+                raise
+            except Exception as error:
+                why_not = f"it failed ({type(error).__name__}: {error})"
+                break
+            if case.input_tokens >= self.case.input_tokens:
+                break
+            self.request, self.case = smaller, case
+            if (hold := self._offer()) is not None:
+                break
+        if self.case is before:
+            raise _Skipped(why_not)
+        self._tell_taken("compress", f"{self.case.counted_tokens} tokens of input are left", before, hold)
+        return hold
 
     def _fallen_back(self) -> Hold | None:
         model = self.budget.ladder.fallback_model
@@ -197,8 +179,13 @@ class _Climb:
         window = (model.profile or {}).get("max_input_tokens")
         if isinstance(window, int) and case.counted_tokens > window:
             raise _Skipped(f"{case.counted_tokens} tokens of input do not fit into its context window of {window}")
-        self._must_be_cheaper(case)
-        return self._go_on("fallback", other, case, f"{case.model} is called instead of {self.case.model}")
+        why_not = cheaper.why_not(self.budget, self.refused, self.case, case)
+        if why_not is not None:
+            raise _Skipped(why_not)
+        before, self.request, self.case = self.case, other, case
+        hold = self._offer()
+        self._tell_taken("fallback", f"{case.model} is called instead of {before.model}", before, hold)
+        return hold
 
     def _bounded_as_asked(self, case: WorstCase) -> WorstCase:
         """The case with an answer no longer than the caller wants it."""
@@ -207,25 +194,6 @@ class _Climb:
             return case
         return case.clamped(asked * case.answers)
 
-    def _must_be_cheaper(self, case: WorstCase) -> None:
-        budget, before = self.budget, self.case
-        rates = budget.rates(case.model, case.provider)
-        if isinstance(self.refused, CallRefusedError):  # the first model's price is not known
-            if rates is None:
-                raise _Skipped(f"the price of {case.model} is not known either")
-            return
-        old = budget.rates(before.model, before.provider)
-        if old is not None and rates is None:
-            raise _Skipped(f"the price of {case.model} is not known")
-        new_amount, old_amount = case.amount(rates), before.amount(old)
-        missing = self._missing()
-        if missing.nano and new_amount.nano >= old_amount.nano:
-            raise _Skipped(f"{case.model} would not be cheaper")
-        if missing.tokens and not missing.nano and new_amount.tokens >= old_amount.tokens:
-            raise _Skipped(f"{case.model} would not take fewer tokens")
-        if not missing.nano and not missing.tokens:
-            raise _Skipped("it would be one call as well")
-
     def _clamped(self) -> Hold | None:
         if self.bound and self.budget.ladder.steps[0] == "clamp":
             raise _Skipped("no answer is short enough")
@@ -233,12 +201,6 @@ class _Climb:
         hold = self._offer()
         if hold is None:
             raise _Skipped("no answer is short enough")
-        return hold
-
-    def _go_on(self, step: Step, request: ModelRequest[Any], case: WorstCase, reason: str) -> Hold | None:
-        before, self.request, self.case = self.case, request, case
-        hold = self._offer()
-        self._tell(step, reason if hold is not None else f"{reason}; it does not fit yet", before, case)
         return hold
 
     # --- asking ------------------------------------------------------------------------------------------------------
@@ -260,7 +222,7 @@ class _Climb:
                 except Exception as error:
                     raise _Skipped(f"nobody can be asked ({type(error).__name__}: {error})") from error
             try:
-                answer = read_answer(value, missing=self._missing())
+                answer = read_answer(value, missing=shortage.hold.reserved.beyond(shortage.left))
             except ValueError as error:
                 problem = str(error)
                 continue
@@ -292,12 +254,6 @@ class _Climb:
         self._tell("ask", RAISED, self.case, self.case if hold is None else hold.case)
         return hold
 
-    def _missing(self) -> Amount:
-        """What would have to be free beside what is left, unit by unit."""
-        if not isinstance(self.refused, Shortage):
-            return Amount()
-        return self.refused.hold.reserved.beyond(self.refused.left)
-
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def _refusal(self) -> CallRefusedError:
@@ -321,6 +277,10 @@ class _Climb:
         self._tell("end", str(error), self.case, self.case)
         text = farewell(error)
         return Ended(ending.last_words(self.request, f"{text} {self.remark}".rstrip()), error)
+
+    def _tell_taken(self, step: Step, reason: str, before: WorstCase, hold: Hold | None) -> None:
+        """Put a step on record that others may be taken on top of."""
+        self._tell(step, reason if hold is not None else f"{reason}; it does not fit yet", before, self.case)
 
     def _tell(self, step: Step, reason: str, before: WorstCase | None = None, after: WorstCase | None = None) -> None:
         """Put a step on record. Tokens of the worst case are a detail: nothing was saved by them."""

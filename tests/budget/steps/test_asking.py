@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import AgentMiddleware, ModelRetryMiddleware
+from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware, ModelRetryMiddleware
 from langchain.agents.middleware.types import ModelRequest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphInterrupt
+from langgraph.func import entrypoint
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
@@ -37,6 +38,8 @@ THREAD: Any = {"configurable": {"thread_id": "t"}}
 # 100 tokens in and 50 out: 0.0006 USD. Reserved are 0.001137.
 ANSWER = ai("done", input_tokens=100, output_tokens=50)
 NOON = datetime(2026, 5, 4, 12, tzinfo=timezone.utc).timestamp()
+
+HINT = "" if sys.version_info >= (3, 11) else "; before Python 3.11 LangGraph hands no config to async nodes"
 
 BOTH = pytest.mark.parametrize(
     "is_async",
@@ -374,6 +377,25 @@ async def test_a_question_in_a_stream_is_one_of_its_updates(make: Callable[..., 
     assert "".join(message.text for message, _ in parts) == "done"
 
 
+def test_questions_about_tools_and_about_money_do_not_get_in_each_other_s_way(
+    make: Callable[..., Budget], ledger: MemoryLedger
+) -> None:
+    call = ai(tool_calls=[{"name": "look", "args": {}}], input_tokens=100, output_tokens=50)
+    model = ScriptedModel(responses=[call, ANSWER])
+    review = HumanInTheLoopMiddleware({"look": True})
+    agent = agent_with(
+        review, BudgetMiddleware(make(usd="0.001", on_exceeded=("ask", "end"))), model=model, tools=[look]
+    )
+    approve = Command(resume={"decisions": [{"type": "approve"}]})
+    assert [one.get("type") for one in asked(agent.invoke(HI, THREAD))] == ["budget_exceeded"]
+    assert [one["action_requests"][0]["name"] for one in asked(agent.invoke(approve, THREAD))] == ["look"]
+    assert [one.get("type") for one in asked(agent.invoke(approve, THREAD))] == ["budget_exceeded"]
+    result = agent.invoke(Command(resume="reject"), THREAD)
+    assert [message.type for message in result["messages"]] == ["human", "ai", "tool", "ai"]
+    assert result["messages"][-1].response_metadata == {"finish_reason": "budget_exceeded"}
+    assert ledger.spent.usd == Decimal("0.0006")
+
+
 # --- bare models ---
 
 
@@ -397,6 +419,24 @@ async def test_a_wrapped_model_in_a_node_asks_as_well(
     assert question["type"] == "budget_exceeded"
     assert (await run(graph, Command(resume=True), is_async))["messages"][-1].text == "done"
     assert ledger.spent.usd == Decimal("0.0006")
+
+
+@BOTH
+async def test_a_stream_of_a_wrapped_model_asks_as_well(make: Callable[..., Budget], is_async: bool) -> None:
+    middleware = BudgetMiddleware(make(usd="0.001"))
+    model = OptimizedChatModel.around(ScriptedModel(responses=["one two"]), middleware.run_flow)
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def work(text: str) -> str:
+        return "".join(chunk.text for chunk in model.stream(text))
+
+    @entrypoint(checkpointer=InMemorySaver())
+    async def awork(text: str) -> str:
+        return "".join([chunk.text async for chunk in model.astream(text)])
+
+    graph = awork if is_async else work
+    assert len(asked(await run(graph, "hi", is_async))) == 1
+    assert await run(graph, Command(resume="approve"), is_async) == "one two"
 
 
 def test_a_chain_in_a_node_asks_as_well(make: Callable[..., Budget]) -> None:
@@ -437,7 +477,7 @@ async def test_outside_of_a_graph_the_next_step_is_taken(
     for one in (model, chain):
         with pytest.raises(BudgetExceededError):
             await one.ainvoke("hi") if is_async else one.invoke("hi")
-        assert reason(sink) == "ask: there is no graph that could wait for an answer"
+        assert reason(sink) == f"ask: there is no graph that could wait for an answer{HINT}"
 
 
 def test_a_config_of_another_node_is_not_used(make: Callable[..., Budget], sink: ListSink) -> None:
@@ -450,10 +490,7 @@ def test_a_config_of_another_node_is_not_used(make: Callable[..., Budget], sink:
     agent = agent_with(Lost(), BudgetMiddleware(make(usd="0.001"), sink=sink))
     with pytest.raises(BudgetExceededError):
         agent.invoke(HI, THREAD)
-    if sys.version_info < (3, 11):
-        assert reason(sink) == "ask: before Python 3.11 LangGraph hands no config to async nodes"
-    else:
-        assert reason(sink) == "ask: the call is made beside the node that it belongs to"
+    assert reason(sink) == f"ask: the call is made beside the node that it belongs to{HINT}"
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 11), reason="LangGraph hands the config to async nodes")
@@ -461,7 +498,7 @@ async def test_before_python_3_11_async_nodes_take_the_next_step(make: Callable[
     agent = agent_with(BudgetMiddleware(make(usd="0.001"), sink=sink))
     with pytest.raises(BudgetExceededError):
         await agent.ainvoke(HI, THREAD)
-    assert reason(sink) == "ask: before Python 3.11 LangGraph hands no config to async nodes"
+    assert reason(sink) == f"ask: the call is made beside the node that it belongs to{HINT}"
 
 
 def test_a_call_of_the_optimiser_s_own_asks_nobody(make: Callable[..., Budget], sink: ListSink) -> None:

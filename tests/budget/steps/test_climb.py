@@ -256,6 +256,18 @@ async def test_a_smaller_input_is_sent_when_it_makes_the_call_fit(
     assert not ledger.in_use
 
 
+def test_the_input_is_compressed_as_often_as_that_helps(make: Callable[..., Budget], sink: ListSink) -> None:
+    def without_the_oldest(request: ModelRequest[Any]) -> ModelRequest[Any]:
+        return request.override(messages=request.messages[1:])
+
+    budget = make(usd="0.0012", on_exceeded=("compress", "raise"))
+    model = ScriptedModel(responses=[ANSWER])
+    middleware = BudgetMiddleware(budget, compress=without_the_oldest, sink=sink)
+    create_agent(model, middleware=[middleware]).invoke(LONG)
+    assert [message.text for message in model.calls[0].messages] == ["three"]
+    assert told(sink) == [("applied", "compress: 100 tokens of input are left")]
+
+
 def test_the_thread_keeps_what_was_left_out(make: Callable[..., Budget]) -> None:
     budget = make(usd="0.0012", on_exceeded=("compress", "raise"))
     agent = create_agent(ScriptedModel(responses=[ANSWER]), middleware=[BudgetMiddleware(budget, compress=newest)])
