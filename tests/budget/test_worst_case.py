@@ -68,12 +68,23 @@ def test_the_input_is_reserved_with_a_margin() -> None:
     assert (found.model, found.provider) == ("gpt-4o-mini", "openai")
 
 
-def test_an_estimate_gets_a_wider_margin_than_a_count() -> None:
-    class Estimating(WordCounter):
+@pytest.mark.parametrize(
+    ("model", "source", "expected"),
+    [
+        ("gpt-4o-mini", "tiktoken", INPUT),
+        ("gpt-4o-mini", "estimate", 147),
+        ("claude-sonnet-4-6", "tiktoken", 147),
+        ("claude-sonnet-4-6", "estimate", 152),
+        ("gemini-3-pro", "tiktoken", 147),
+    ],
+)
+def test_the_margin_is_as_wide_as_the_count_is_uncertain(model: str, source: Any, expected: int) -> None:
+    class Counter(WordCounter):
         def source(self, model: str | None = None) -> Any:
-            return "estimate"
+            return source
 
-    assert worst_case(request(), Estimating(), max_output_tokens=None).input_tokens == 147
+    asked = request(Bounded(model_name=model))
+    assert worst_case(asked, Counter(), max_output_tokens=None).input_tokens == expected
 
 
 @pytest.mark.parametrize("wanted", [Weather, AutoStrategy(Weather), ToolStrategy(Weather), ProviderStrategy(Weather)])
