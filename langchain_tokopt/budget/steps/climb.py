@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from langgraph.errors import GraphBubbleUp
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from langchain_tokopt.budget.budget import Budget
 
 Compress: TypeAlias = "Callable[[ModelRequest[Any]], ModelRequest[Any]]"
+
+log = logging.getLogger("langchain_tokopt")
 
 APPROVED: Final = "approved by the user, beyond the limit"
 # So often the input is compressed on top of what was compressed before.
@@ -78,7 +81,7 @@ class _Climb:
     def run(self) -> Climbed | Ended:
         given = None
         if "ask" in self.budget.ladder and not self._beside and (before := asking.waiting(self.budget.name)):
-            given = (asking.ask(before),)  # taken before anything is held
+            given = self._answer(before)  # taken before anything is held
         hold = self._offer()
         for step in self.budget.ladder.steps:
             if hold is not None:
@@ -211,16 +214,11 @@ class _Climb:
             raise _Skipped(why_not)
         problem = ""
         while isinstance(shortage := self.refused, Shortage):
-            if given is not None:
-                (value,), given = given, None
-            else:
-                asked = question(self.budget.name, shortage, model=self.case.model, problem=problem)
-                try:
-                    value = asking.ask(asked)
-                except GraphBubbleUp:
-                    raise
-                except Exception as error:
-                    raise _Skipped(f"nobody can be asked ({type(error).__name__}: {error})") from error
+            if given is None:
+                given = self._answer(question(self.budget.name, shortage, model=self.case.model, problem=problem))
+            if given is None:
+                raise _Skipped("the question could not be put")
+            (value,), given = given, None
             try:
                 answer = read_answer(value, missing=shortage.hold.reserved.beyond(shortage.left))
             except ValueError as error:
@@ -231,6 +229,16 @@ class _Climb:
                 return hold
             problem = "the limit was raised, but others have taken what was left"
         raise _Skipped("more money would not help")
+
+    def _answer(self, asked: Mapping[str, Any]) -> tuple[Any] | None:
+        """What the user answers, in a tuple of one; `None` where LangGraph does not take the question."""
+        try:
+            return (asking.ask(asked),)
+        except GraphBubbleUp:
+            raise
+        except Exception as error:
+            log.warning("the budget's question could not be put: %s: %s", type(error).__name__, error)
+            return None
 
     def _done(self, answer: Answer, shortage: Shortage) -> Hold | None:
         if answer.type == "approve":

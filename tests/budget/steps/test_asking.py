@@ -200,6 +200,21 @@ async def test_a_raised_limit_holds_for_the_rest_of_the_period(
     assert (tomorrow["limit"], tomorrow["spent"]) == ("0.001", "0")
 
 
+def test_what_was_approved_and_what_was_raised_is_in_the_journal(make: Callable[..., Budget]) -> None:
+    budget = make(usd="0.001", store=None)
+    agent = agent_with(BudgetMiddleware(budget))
+    for answer in ("approve", {"type": "raise", "usd": "0.01"}):
+        assert len(asked(agent.invoke(HI, THREAD))) == 1
+        agent.invoke(Command(resume=answer), THREAD)
+    told = [(entry.action, entry.reason) for entry in reversed(budget.journal()) if entry.action != "reserved"]
+    assert told[-3:] == [
+        ("settled", "approved by the user, beyond the limit"),
+        ("set", "raised by the user, who was asked"),
+        ("settled", None),
+    ]
+    assert budget.reconcile() == []
+
+
 def test_every_limit_that_is_short_is_raised_by_one_answer(make: Callable[..., Budget], ledger: MemoryLedger) -> None:
     limits = {"global": Limit(usd="0.001"), "user=*": [Limit(usd="0.0005"), Limit(calls=5, per="day")]}
     agent = agent_with(BudgetMiddleware(make(limits=limits)))
@@ -528,7 +543,7 @@ def test_in_shadow_nobody_is_asked(make: Callable[..., Budget], sink: ListSink) 
 
 
 def test_a_question_that_cannot_be_put_is_a_step_that_does_not_help(
-    make: Callable[..., Budget], sink: ListSink, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Budget], sink: ListSink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(question: object) -> None:
         raise AssertionError((0, 1))
@@ -536,7 +551,8 @@ def test_a_question_that_cannot_be_put_is_a_step_that_does_not_help(
     monkeypatch.setattr(asking, "ask", broken)
     with pytest.raises(BudgetExceededError):
         agent_with(BudgetMiddleware(make(usd="0.001"), sink=sink)).invoke(HI, THREAD)
-    assert reason(sink) == "ask: nobody can be asked (AssertionError: (0, 1))"
+    assert reason(sink) == "ask: the question could not be put"
+    assert caplog.messages == ["the budget's question could not be put: AssertionError: (0, 1)"]
 
 
 def test_an_interrupt_is_no_error_to_whoever_watches_the_flow(make: Callable[..., Budget]) -> None:
