@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from langchain_tokopt.cli import cache, embedder
+from langchain_tokopt.cli import budget, cache, embedder
 from langchain_tokopt.cli.demo import demo
 from langchain_tokopt.cli.report import report
 from langchain_tokopt.cli.status import status
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(report)
 app.command()(status)
+app.add_typer(budget.app, name="budget")
 app.add_typer(cache.app, name="cache")
 app.add_typer(embedder.app, name="embedder")
 

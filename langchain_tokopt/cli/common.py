@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from langchain_tokopt.cli.shown import safe
 from langchain_tokopt.errors import ConfigurationError, StoreError, TokOptError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except TokOptError as error:
-        typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        typer.echo(f"Error: {safe(str(error))}", err=True)
         raise typer.Exit(2) from None
 
 
@@ -47,12 +48,28 @@ def named_database(db: str | None, data_dir: Path | None) -> Database:
     elif db is not None and "://" not in db:
         file = Path(db).expanduser()
     elif db is not None and db.startswith("sqlite:///"):
-        file = Path(db.removeprefix("sqlite:///").split("?")[0])
+        file = Path(db.removeprefix("sqlite:///").removeprefix("file:").split("?")[0])
     else:
         return Database(db)
     if not file.is_file():
         raise StoreError(f"there is no database {str(file)!r}; name the data_dir that your TokenOptimizer was given")
-    return Database(file)
+    return Database(db if db is not None and "://" in db else file)
+
+
+@contextmanager
+def named_store(db: str | None, data_dir: Path | None) -> Iterator[Database | str]:
+    """Where a budget is kept: the database that is named, or the URL of a Redis server."""
+    if db is not None and data_dir is None:
+        from langchain_tokopt.budget.ledgers.opening import is_redis
+
+        if is_redis(db):
+            yield db
+            return
+    database = named_database(db, data_dir)
+    try:
+        yield database
+    finally:
+        database.close()
 
 
 def utc(at: float | None) -> str | None:

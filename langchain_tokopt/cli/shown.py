@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import sys
 import unicodedata
+from datetime import datetime, timezone, tzinfo
 from typing import TYPE_CHECKING
 
 from langchain_tokopt.errors import ConfigurationError
@@ -18,6 +20,8 @@ _PIPE_WIDTH = 160
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 _KEPT = "\n\t"
+# The end of the year 9999 in every time zone: datetime knows no later time.
+_LAST_MOMENT = 253_402_214_400.0
 
 
 def safe(text: str, *, lines: bool = False) -> str:
@@ -86,3 +90,28 @@ def seconds(option: str, text: str) -> float:
     if match is None:
         raise ConfigurationError(option, text, 'use a time such as "90s", "15m", "12h", "30d" or "2w"')
     return float(match.group(1)) * _UNITS[match.group(2) or "s"]
+
+
+def moment(option: str, text: str, *, now: float, ahead: bool, zone: tzinfo = timezone.utc) -> float:
+    """Unix time for a date, a time, or a time span from now: "2027-01-31", "2027-01-31T12:00", "3d".
+
+    A span lies ahead of now, or behind it. A time without an offset, as a date, is one of that time zone.
+
+    Raises:
+        ConfigurationError: It is none of these, or lies beyond what a calendar has.
+    """
+    stripped = text.strip()
+    if _DURATION.fullmatch(stripped.lower()) is not None:
+        span = seconds(option, stripped)
+        at = now + span if ahead else now - span
+    else:
+        iso = f"{stripped[:-1]}+00:00" if stripped[-1:] in ("Z", "z") else stripped
+        try:
+            read = datetime.fromisoformat(iso)
+            at = (read if read.tzinfo is not None else read.replace(tzinfo=zone)).timestamp()
+        except (ValueError, OverflowError):
+            at = math.inf
+    if not 0 <= at < _LAST_MOMENT:
+        remedy = 'use a date, a time or a time span, such as "2027-01-31", "2027-01-31T18:00+01:00" or "3d"'
+        raise ConfigurationError(option, text, remedy)
+    return at
