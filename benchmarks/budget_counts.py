@@ -15,9 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-import tiktoken
-
-from langchain_tokopt.encodings import encoding_of
+from langchain_tokopt.encodings import encoding_of, load
 from tests.providers.replies import Asked, compact
 
 # By what ctok counts more than cl100k in the results of coding agents, before Opus 4.7 and since.
@@ -42,11 +40,16 @@ def provider_count(asked: Asked) -> int:
 
 @lru_cache(maxsize=8)
 def openai_tokens(encoding: str) -> Tokens:
-    """Counts with tiktoken; with cl100k where the file of o200k is not on this machine."""
-    try:
-        encoder = tiktoken.get_encoding(encoding)
-    except OSError:
-        encoder = tiktoken.get_encoding("cl100k_base")
+    """Counts with tiktoken; with cl100k where the file of o200k is not on this machine.
+
+    Raises:
+        LookupError: Not even that is.
+    """
+    encoder = load("o200k_base", download=False) if encoding == "o200k_base" else None
+    encoder = encoder or load("cl100k_base", download=False)
+    if encoder is None:
+        msg = "tiktoken's file of cl100k_base is not in TIKTOKEN_CACHE_DIR"
+        raise LookupError(msg)
     return lru_cache(maxsize=100_000)(lambda text: len(encoder.encode_ordinary(text)))
 
 

@@ -21,14 +21,13 @@ Each is told at counter/way, such as "tiktoken/stream". `tiktoken` counts with t
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -39,7 +38,6 @@ from langchain.agents.middleware.types import AgentMiddleware, ModelRequest
 from langchain_anthropic import ChatAnthropic
 from langchain_anthropic.middleware import AnthropicPromptCachingMiddleware
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.tools import StructuredTool
 from langchain_openai import ChatOpenAI
@@ -47,13 +45,14 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from benchmarks.agent_runs import SAMPLE, Run, read_runs
 from benchmarks.budget_counts import claude_family, claude_tokens, exact_claude, openai_tokens, provider_count
+from benchmarks.budget_runs import Player, Results, Script, read_tools
 from benchmarks.rows import Measure, publish
 from langchain_tokopt import Pricing, TokenCounter
 from langchain_tokopt.budget import Budget, BudgetMiddleware, worst_case
 from langchain_tokopt.encodings import encoding_of
 from langchain_tokopt.events import Event, Reservation
 from tests.providers.billing import Bill
-from tests.providers.replies import Answer, Asked, Reply, ToolCall
+from tests.providers.replies import Asked
 from tests.providers.server import ProviderServer
 
 REGISTRY = Path(__file__).parent / "samples" / "registry.jsonl"
@@ -65,67 +64,6 @@ MODELS = {
 }
 COUNTERS = ("tiktoken", "estimate")
 WAYS = ("invoke", "stream")
-
-
-# --- what a run says -------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Script:
-    """A run as it is played: what the user says, what the model answers, what the tools give.
-
-    Each call of a tool has a new id, and its result is known by it.
-    """
-
-    asks: list[HumanMessage] = field(default_factory=list)
-    answers: list[Reply] = field(default_factory=list)
-    results: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, run: Run) -> Script:
-        """The script of a run."""
-        script = cls()
-        renamed: dict[str, str] = {}
-        for message in run.messages:
-            if isinstance(message, HumanMessage):
-                script.asks.append(HumanMessage(str(message.text)))
-            elif isinstance(message, AIMessage):
-                calls = []
-                for call in message.tool_calls:
-                    name = renamed[str(call["id"])] = f"call_{len(script.results)}"
-                    script.results[name] = ""
-                    calls.append(ToolCall(name=call["name"], args=call["args"], id=name))
-                script.answers.append(
-                    Reply(
-                        text=str(message.text) or "" if calls else str(message.text) or "Yes.", tool_calls=tuple(calls)
-                    )
-                )
-            elif isinstance(message, ToolMessage) and message.tool_call_id in renamed:
-                script.results[renamed[message.tool_call_id]] = str(message.text)
-        return script
-
-
-class Player:
-    """A policy: the answers of a run one after the other, whatever is asked."""
-
-    def __init__(self, script: Script) -> None:
-        self._answers = iter(script.answers)
-
-    def __call__(self, asked: Asked) -> Answer:
-        return next(self._answers, Reply(text="That is all."))
-
-
-class Results(AgentMiddleware[Any, Any]):
-    """Gives the results of a run in place of its tools."""
-
-    def __init__(self, script: Script) -> None:
-        super().__init__()
-        self._results = script.results
-
-    def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> ToolMessage:
-        """The recorded result."""
-        call = request.tool_call
-        return ToolMessage(self._results[call["id"]], tool_call_id=call["id"], name=call["name"])
 
 
 # --- what was reserved and billed ------------------------------------------------------------------------------------
@@ -173,14 +111,19 @@ class Compared:
 
 
 def compare(
-    client: str, counter: TokenCounter, way: str, runs: Sequence[Run], extra: Sequence[StructuredTool]
+    client: str,
+    counter: TokenCounter,
+    way: str,
+    runs: Sequence[Run],
+    extra: Sequence[StructuredTool],
+    count: Callable[[Asked], int] | None,
 ) -> tuple[list[Compared], Decimal]:
     """All calls of the runs, and USD by which what was settled differs from the bills."""
     compared: list[Compared] = []
     misbooked = Decimal(0)
     for run in runs:
         told, inputs, script = Reservations(), Inputs(counter), Script.of(run)
-        with ProviderServer(policy=Player(script), count=provider_count) as server:
+        with ProviderServer(policy=Player(script), count=count) as server:
             play(client, server, counter, way, run, script, extra, told, inputs)
             if server.rejected or server.broken:
                 raise RuntimeError([*server.rejected, *server.broken][0])
@@ -290,18 +233,21 @@ def counter_of(kind: str) -> Iterator[TokenCounter]:
                 os.environ["TIKTOKEN_CACHE_DIR"] = before
 
 
-def read_tools(path: Path, count: int) -> list[StructuredTool]:
-    """The first tools of a registry."""
-    rows: list[Mapping[str, Any]] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:count]]
-    return [
-        StructuredTool(
-            name=row["name"],
-            description=row["description"],
-            args_schema=dict(row["parameters"]),
-            func=lambda **_: None,
-        )
-        for row in rows
-    ]
+def _count(clients: Sequence[str]) -> Callable[[Asked], int] | None:
+    """How the server counts: with tokenizers, if they are on this machine.
+
+    They are loaded here: tiktoken keeps what it has loaded, also while a counter must not find its files.
+    """
+    if not exact_claude():
+        print("ctok is not installed: Claude's tokens are taken to be a multiple of cl100k's", file=sys.stderr)
+    try:
+        for model in (MODELS[client] for client in clients):
+            tokens = claude_tokens(claude_family(model)) if "claude" in model else openai_tokens(encoding_of(model))
+            tokens("a")
+    except LookupError as error:
+        print(f"the server takes 4 characters for a token: {error}", file=sys.stderr)
+        return None
+    return provider_count
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -318,11 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     os.environ["NO_PROXY"] = "127.0.0.1"
     runs, extra = read_runs(args.data)[: args.runs], read_tools(args.registry, args.tools)
-    if not exact_claude():
-        print("ctok is not installed: Claude's tokens are taken to be a multiple of cl100k's", file=sys.stderr)
-    for client in args.only:  # tiktoken keeps what it has loaded, also while a counter must not find its files
-        model = MODELS[client]
-        (claude_tokens(claude_family(model)) if "claude" in model else openai_tokens(encoding_of(model)))("a")
+    count = _count(args.only)
     rows: list[Measure] = []
     for kind in args.counters:
         with counter_of(kind) as counter:
@@ -331,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     print(f"{client}: tiktoken has no file for {MODELS[client]}", file=sys.stderr)
                     continue
                 for way in args.ways:
-                    compared, misbooked = compare(client, counter, way, runs, extra)
+                    compared, misbooked = compare(client, counter, way, runs, extra, count)
                     rows += measures(client, f"{kind}/{way}", compared, misbooked)
     publish("budget_reserved", args.data.name, rows, args.json)
     return 0
