@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+from langchain_tokopt.budget.amounts import Unit
 from langchain_tokopt.budget.planning.children import Child, Plan, Share, Strategy, check, read_strategy
 from langchain_tokopt.budget.planning.filling import Vessel, fill
 from langchain_tokopt.budget.planning.matching import Part, matched
 from langchain_tokopt.budget.planning.reasons import Told
-from langchain_tokopt.budget.planning.saying import Unit, amount, listing
+from langchain_tokopt.budget.planning.saying import amount, listing
 from langchain_tokopt.budget.planning.strategies import vessels
 from langchain_tokopt.errors import ConfigurationError
 

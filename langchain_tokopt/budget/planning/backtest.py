@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from langchain_tokopt.budget.planning.forecast import Method, MethodError
+from langchain_tokopt.budget.planning.forecast import FEWEST_BACKTESTS, Method, MethodError
 from langchain_tokopt.budget.planning.interval import SOFTENED
 from langchain_tokopt.budget.planning.methods import METHODS
 from langchain_tokopt.budget.planning.past import Floats, Ints, Past
@@ -17,7 +17,6 @@ _COMBINED: tuple[Method, ...] = tuple(name for name in METHODS if name != "seaso
 # several in a few tries that overlap is often the luckiest, and the mean of all is seldom far from the best.
 _USUAL: Method = "combined"
 _BETTER = 0.75
-_ENOUGH = 8
 
 
 def predictions(past: Past, ahead: Ints) -> dict[Method, Floats]:
@@ -44,7 +43,7 @@ class Backtest:
     def best(self) -> Method:
         """The method to use. Distances are logarithms here, so that one outcome beyond all reason decides little."""
         soft = SOFTENED * float(self.outcomes.mean())
-        if soft <= 0 or len(self.outcomes) < _ENOUGH:
+        if soft <= 0 or len(self.outcomes) < FEWEST_BACKTESTS:
             return _USUAL
         off = {
             name: float(np.abs(np.log((totals + soft) / (self.outcomes + soft))).mean())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from langchain_tokopt.budget.planning.saying import Unit
+from langchain_tokopt.budget.amounts import Unit
 from langchain_tokopt.errors import ConfigurationError
 
 Strategy = Literal["equal", "proportional", "priority", "performance", "predictive"]

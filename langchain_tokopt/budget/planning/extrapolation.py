@@ -7,13 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from langchain_tokopt.budget.planning.backtest import backtest, predictions
-from langchain_tokopt.budget.planning.forecast import Method, MethodError
+from langchain_tokopt.budget.planning.forecast import FEWEST_STEPS, Method, MethodError
 from langchain_tokopt.budget.planning.interval import UNKNOWN, Spread
 from langchain_tokopt.budget.planning.past import Past
 from langchain_tokopt.budget.planning.series import Series, Step
 
-# With fewer steps than this no method can be tried on what came.
-FEWEST = 4
 # What is longer ago than four weeks of hours or half a year of days says little about now.
 _MOST: dict[Step, int] = {"hour": 4 * 168, "day": 26 * 7}
 # Of a first step this much is taken to be over at least: one call in its first minute is not a rate.
@@ -37,7 +35,7 @@ class Extrapolated:
 def extrapolate(series: Series, coverage: float) -> Extrapolated:
     """What is to come. A series without any whole step, in which nothing is spent either, has nothing to go by."""
     values = np.array(series.values[-_MOST[series.step] :], dtype=float)
-    if len(values) < FEWEST or not values.any():
+    if len(values) < FEWEST_STEPS or not values.any():
         return _by_mean_rate(series)
     phases = np.array(series.phases[-len(values) :], dtype=np.int64)
     length = 7 if series.step == "day" else 24

@@ -8,7 +8,8 @@ from datetime import timezone, tzinfo
 from itertools import accumulate
 from typing import Literal
 
-from langchain_tokopt.budget.planning.saying import Unit, amount, moment, share
+from langchain_tokopt.budget.amounts import Unit
+from langchain_tokopt.budget.planning.saying import amount, moment, share
 from langchain_tokopt.budget.planning.series import Series, Step
 from langchain_tokopt.errors import ConfigurationError
 
@@ -23,6 +24,9 @@ Method = Literal[
     "mean_rate",
 ]
 
+# With fewer steps than this no method can be tried on what came, and with fewer tries none is chosen by them.
+FEWEST_STEPS = 4
+FEWEST_BACKTESTS = 8
 
 _IN_WORDS: dict[Method, str] = {
     "seasonal_naive": "the same as a season ago (seasonal-naive)",
@@ -78,7 +82,8 @@ class Forecast:
         runs_out_earliest: The earliest that is plausible: the same on the way to `high`.
         ends_at: The end of the period, Unix time.
         path: The way there, one point for the end of each hour or day; the last is the end of the period.
-        method: What the forecast was made with: the best in the backtest, or "mean_rate" where there is too little.
+        method: What the forecast was made with: "combined", the mean of all, unless another was clearly better in
+            the backtest; "mean_rate" where there is too little to try a method on, or nothing but zeros.
         errors: Every method that was tried, best first; "seasonal_naive" is the one to beat.
         backtests: How many earlier moments it was tried at. They overlap.
         steps: How many whole hours or days were seen.
@@ -126,8 +131,10 @@ class Forecast:
         if self.limit is not None:
             said.append(self._limit(amount(self.limit, self.unit)))
         seen = f"{self.steps} {self.step}{'' if self.steps == 1 else 's'}"
-        if self.method == "mean_rate":
+        if self.steps < FEWEST_STEPS:
             return " ".join([*said, f"This is a rough guess: {seen} and what is spent since are too little to go by."])
+        if self.method == "mean_rate":
+            return " ".join([*said, f"Nothing was spent in the {seen} before."])
         errors = {error.method: error.error for error in self.errors}
         mine, naive = errors[self.method], errors["seasonal_naive"]
         how = f"By {_IN_WORDS[self.method]} over {seen}"
@@ -136,6 +143,8 @@ class Forecast:
             how += f", off by {share(mine)} on average in {tries}"
             if self.method != "seasonal_naive":
                 how += f" (seasonal-naive: {share(naive)})"
+            if self.backtests < FEWEST_BACKTESTS:
+                how += "; so few tell little"
         return " ".join([*said, f"{how}."])
 
     def _limit(self, limit: str) -> str:

@@ -14,6 +14,8 @@ Predict = Callable[[Past, Ints], Floats]
 
 _ALPHAS = np.array([0.05, 0.1, 0.2, 0.3, 0.5, 0.8])
 _HOLT = np.array(list(product((0.1, 0.2, 0.4, 0.7), (0.02, 0.05, 0.15), (0.9, 0.97))))
+# What was before has next to no weight in a smoothed level.
+_SMOOTHED_STEPS = {7: 84, 24: 240}
 _LINE_STEPS = {7: 42, 24: 24 * 14}
 _MEDIAN_STEPS = {7: 42, 24: 24 * 14}
 # A slope counts from so many standard errors on.
@@ -51,7 +53,7 @@ def seasonal_median(past: Past, ahead: Ints) -> Floats:
 
 def smoothing(past: Past, ahead: Ints) -> Floats:
     """Simple exponential smoothing of the level, times the season; the weight is the best for one step ahead."""
-    level = past.level
+    level = past.level[-_SMOOTHED_STEPS[past.length] :]
     state = np.full(len(_ALPHAS), level[: past.length].mean())
     errors = np.zeros(len(_ALPHAS))
     for value in level:
@@ -63,7 +65,7 @@ def smoothing(past: Past, ahead: Ints) -> Floats:
 
 def damped_trend(past: Past, ahead: Ints) -> Floats:
     """Holt's linear smoothing with a trend that fades, times the season; weights as in `smoothing`."""
-    level = past.level
+    level = past.level[-_SMOOTHED_STEPS[past.length] :]
     alpha, beta, phi = _HOLT.T
     state = np.full(len(_HOLT), level[: past.length].mean())
     slope = np.zeros(len(_HOLT))

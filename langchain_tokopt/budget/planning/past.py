@@ -56,27 +56,40 @@ def tame(values: Floats, length: int) -> Floats:
     n = len(values)
     if n < 5:
         return values
-    around = np.array([np.median(values[max(0, t - 3) : t + 4]) for t in range(n)])
-    away = np.zeros(n)
+    around = _around(values)
     lags = [lag for lag in (-2 * length, -length, length, 2 * length) if abs(lag) < n]
+    away = np.zeros(n)
     if lags:
-        shifted: list[Floats] = []
-        for lag in lags:
-            moved = np.full(n, np.nan)
-            if lag > 0:
-                moved[lag:] = values[:-lag]
-            else:
-                moved[:lag] = values[-lag:]
-            shifted.append(moved)
-        stacked = np.vstack(shifted)
-        known = ~np.isnan(stacked).all(axis=0)
-        away[known] = np.nanmedian(stacked[:, known], axis=0)
+        beside_by_season = np.full((len(lags), n), np.nan)
+        for row, lag in zip(beside_by_season, lags, strict=True):
+            row[max(0, lag) : n + min(0, lag)] = values[max(0, -lag) : n - max(0, lag)]
+        known = ~np.isnan(beside_by_season).all(axis=0)
+        away[known] = _median_of_known(beside_by_season[:, known])
     fence = _OUTLYING * np.maximum(around, away)
     beside = np.maximum(np.concatenate([[0.0], values[:-1]]), np.concatenate([values[1:], [0.0]]))
     out = (values > fence) & (beside <= fence)
     if out.mean() > _CUSTOM:
         return values
     return np.where(out, fence, values)
+
+
+def _median_of_known(rows: Floats) -> Floats:
+    """The median of each column without its NaN, where `np.nanmedian` takes ten times as long."""
+    ordered = np.sort(rows, axis=0)  # NaN last
+    count = (~np.isnan(rows)).sum(axis=0)
+    columns = np.arange(rows.shape[1])
+    return np.asarray((ordered[(count - 1) // 2, columns] + ordered[count // 2, columns]) / 2)
+
+
+def _around(values: Floats) -> Floats:
+    """The median of each value and the three on either side, as far as there are."""
+    n = len(values)
+    found = np.empty(n)
+    if n >= 7:
+        found[3:-3] = np.median(np.lib.stride_tricks.sliding_window_view(values, 7), axis=1)
+    for at in {*range(min(3, n)), *range(max(0, n - 3), n)}:
+        found[at] = np.median(values[max(0, at - 3) : at + 4])
+    return found
 
 
 def season(values: Floats, phases: Ints, length: int) -> tuple[Floats, Floats]:

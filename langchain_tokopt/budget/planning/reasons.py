@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from langchain_tokopt.budget.amounts import Unit
 from langchain_tokopt.budget.planning.children import Child, Move, Strategy
-from langchain_tokopt.budget.planning.saying import Unit, amount, share
+from langchain_tokopt.budget.planning.saying import amount, share
 from langchain_tokopt.budget.planning.strategies import foreseen, performance
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timezone, tzinfo
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Literal
 
+from langchain_tokopt.budget.amounts import Unit
 from langchain_tokopt.pricing import from_nano
-
-Unit = Literal["usd", "tokens", "calls"]
 
 _CENT = Decimal("0.01")
 

@@ -56,6 +56,14 @@ def test_days_without_spending_foretell_none() -> None:
     assert (found.expected, found.low, found.high) == (0, 0, 0)
     assert (found.runs_out_at, found.runs_out_earliest) == (None, None)
     assert found.method == "mean_rate"
+    assert str(found).endswith("The limit of $1.00 lasts. Nothing was spent in the 30 days before.")
+
+
+def test_few_backtests_are_said_to_be_few() -> None:
+    found = foretold(days([3.0, 4.0] * 4))
+    assert found.backtests == 3
+    assert "in 3 backtests" in str(found)
+    assert str(found).endswith("; so few tell little.")
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from langchain_tokopt.budget.planning.saying import Unit, amount, listing, moment, share
+from langchain_tokopt.budget.amounts import Unit
+from langchain_tokopt.budget.planning.saying import amount, listing, moment, share
 
 
 @pytest.mark.parametrize(
