@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
@@ -19,6 +20,7 @@ from langchain_tokopt.budget import Budget, BudgetMiddleware
 from langchain_tokopt.cache import SemanticCache, SemanticCacheMiddleware, SemanticLLMCache
 from langchain_tokopt.chain import wrap_chain
 from langchain_tokopt.context import HistoryCompression, HistoryCompressionMiddleware
+from langchain_tokopt.context.harder import compress_harder
 from langchain_tokopt.context.retrieval import is_retrieved
 from langchain_tokopt.database import Database
 from langchain_tokopt.embeddings import MemoEmbeddings
@@ -182,7 +184,8 @@ class TokenOptimizer:
         if self.history:
             flows.append(HistoryCompressionMiddleware(self.history, sink=sink, mode=mode, keeps_retrieved=keeps_asides))
         if self.budget:
-            flows.append(BudgetMiddleware(self.budget, sink=sink, mode=mode))
+            compress = partial(compress_harder, counter=self.counter)
+            flows.append(BudgetMiddleware(self.budget, sink=sink, mode=mode, compress=compress))
         flows.append(UsageMiddleware(self.telemetry))
         for flow in flows:
             flow.owner = self._id

@@ -319,6 +319,23 @@ def test_only_the_budget_stops_a_call() -> None:
     assert model.calls == []
 
 
+def test_a_call_that_does_not_fit_is_compressed_until_it_does() -> None:
+    history = [HumanMessage(f"On day {day} the mill ran {day * 7} hours and stopped twice.") for day in range(400)]
+    question = HumanMessage("How long did the mill run on day 9?")
+    budget = Budget(tokens=4_000, on_exceeded=("compress", "raise"), max_output_tokens=500)
+    with optimizer(budget=budget, preset="minimal") as tokopt:
+        model = ScriptedModel(responses=[ai("63 hours", input_tokens=2_500, output_tokens=5)])
+        agent = create_agent(model, middleware=tokopt.middleware)
+        result = agent.invoke({"messages": [*history, question]})
+        assert result["messages"][-1].text == "63 hours"
+        assert len(result["messages"]) == 402
+        sent = model.calls[0].messages
+        assert sent[-1].text == question.text
+        assert tokopt.counter.messages(sent) < 3_500
+        taken = [e for e in tokopt.telemetry.events() if isinstance(e, Decision) and e.part == "budget"]
+    assert {decision.action for decision in taken} == {"applied"}
+
+
 def test_a_broken_part_is_on_record_and_the_agent_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise OSError("disk full")
