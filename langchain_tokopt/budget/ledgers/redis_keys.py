@@ -1,4 +1,25 @@
-"""How a budget's keys in Redis are named, and how accounts are."""
+"""How a budget's keys in Redis are named, what they hold, and how accounts are named in them.
+
+All keys of a budget begin with `{prefix:budget:name}`, and all that a script touches are declared when it is run.
+
+=======================  ======  ===================================================================================
+key                      type    what it holds
+=======================  ======  ===================================================================================
+version                  string  of these keys
+balances                 hash    account -> spent nano-USD, tokens and calls, held nano-USD, tokens and calls
+accounts:<per>:<period>  zset    the accounts of a period, in the order in which they were opened
+reservations             hash    id -> state and amount, ids of its lines in the journal, accounts, path: a line each
+leases                   zset    the reservations that are held, by when their leases run out
+journal                  stream  every change: action, at, path, reservation, accounts, spent, held, reason
+carried                  hash    account -> what lines that are no longer kept add up to; "until", the last of them
+recounting               string  there while counters are rebuilt: the journal is not shortened then; expires
+hours                    hash    hour of the callers' clock -> first and last id of its lines in the journal
+spent:<hour>             hash    path -> nano-USD, tokens and calls that were booked in the hour
+limits                   hash    node, per, source and scope -> limit (JSON)
+claim:<task>             string  until when it is claimed, and by whom; expires
+values                   zset    reports of what answers were worth, by time
+=======================  ======  ===================================================================================
+"""
 
 from __future__ import annotations
 

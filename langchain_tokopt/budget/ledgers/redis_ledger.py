@@ -50,6 +50,9 @@ from langchain_tokopt.errors import ConfigurationError, StoreError
 VERSION = 1
 _ACCOUNTS_A_PAGE = 500
 _LEASES_A_PAGE = 100
+_LINES_A_PAGE = 200
+_PAGES_A_SWEEP = 50
+_SHORTEST_KEEP_SECONDS = 86_400
 _TIMEOUTS = Timeouts(connect=5.0, answer=10.0)
 _CONNECTIONS = 64
 
@@ -61,9 +64,9 @@ class RedisLedger:
     All keys of a budget have one hash tag, so that a Redis Cluster keeps them together; different budgets may be on
     different nodes. A forked child may go on using the object.
 
-    Everything is in memory, and nothing is thrown away: a call takes about 1 kB in the journal. What was acknowledged
-    is as durable as the server is set up to be (`appendonly yes`; `appendfsync always` for every single call); at
-    construction a warning is logged when it keeps nothing on disk or may evict keys.
+    Everything is in memory, about 1 kB for a call; give `keep_seconds` where that adds up to too much. What was
+    acknowledged is as durable as the server is set up to be (`appendonly yes`; `appendfsync always` for every single
+    call). At construction a warning is logged when it keeps nothing on disk or may evict keys.
 
     A command whose answer was lost is sent once more where that changes nothing: all but `put_limits` and
     `drop_limit`. A settlement may then be told "again" by the second try although the first one booked it.
@@ -77,6 +80,9 @@ class RedisLedger:
         connect_timeout_seconds: How long to wait for a connection.
         timeout_seconds: How long to wait for an answer, or for a connection that another thread uses.
         max_connections: How many threads of a process can ask at once.
+        keep_seconds: How long the journal is kept, at least a day; `None` for ever. `sweep` carries older lines
+            forward: only what they add up to is kept, for `reconcile`, and what each path has spent in each hour, for
+            `series`. A reservation that ended as long ago is forgotten; settling it again would book it again.
 
     Attributes:
         url: The server as it may be shown, without a password.
@@ -96,6 +102,7 @@ class RedisLedger:
         connect_timeout_seconds: float = _TIMEOUTS.connect,
         timeout_seconds: float = _TIMEOUTS.answer,
         max_connections: int = _CONNECTIONS,
+        keep_seconds: float | None = None,
     ) -> None:
         for argument, seconds in (
             ("connect_timeout_seconds", connect_timeout_seconds),
@@ -105,6 +112,9 @@ class RedisLedger:
                 raise ConfigurationError(argument, seconds, "use a number of seconds above 0")
         if not max_connections >= 1:
             raise ConfigurationError("max_connections", max_connections, "use a whole number from 1 up")
+        if keep_seconds is not None and not keep_seconds >= _SHORTEST_KEEP_SECONDS:
+            raise ConfigurationError("keep_seconds", keep_seconds, "use 86400 (a day) or more, or None for ever")
+        self._keep_seconds = keep_seconds
         self._keys = keys_of(budget, prefix)
         timeouts = Timeouts(connect_timeout_seconds, timeout_seconds)
         self._server = RedisServer(url_or_client, timeouts=timeouts, max_connections=max_connections)
@@ -198,7 +208,17 @@ class RedisLedger:
             page = self._free("expired", now, "the lease ran out", str(_LEASES_A_PAGE))
             expired += page
             if len(page) < _LEASES_A_PAGE:
-                return expired
+                break
+        if self._keep_seconds is not None:
+            self._shorten(now - self._keep_seconds)
+        return expired
+
+    def _shorten(self, before: float) -> None:
+        """Carry forward what is older, some of it at each sweep."""
+        keys = [self._keys(part) for part in ("journal", "reservations", "carried", "recounting")]
+        for _ in range(_PAGES_A_SWEEP):
+            if self._server.run("shorten", keys, [self._keys.base, before, _LINES_A_PAGE]) < _LINES_A_PAGE:
+                return
 
     def _free(self, action: str, now: float, reason: str | None, which: str) -> list[Expired]:
         arguments: list[str | float] = [self._keys.base, action, now, reason_text(reason), which]
@@ -237,7 +257,8 @@ class RedisLedger:
         """The newest entries that all of this is true of, newest first.
 
         Newest by the server's clock, in the order in which they were written; `since` and `until` are about the
-        callers' clock. The server knows which part of the journal has an hour of it, and only that part is read.
+        callers' clock. The server knows which part of the journal has an hour of it, and only that part is read. A node
+        that few entries are about is looked for back to the first of them: give `since` where the journal is long.
         """
         return self._journal.entries(node=node, reservation=reservation, since=since, until=until, count=count)
 

@@ -12,6 +12,8 @@ from langchain_tokopt.budget.ledgers.words import Account, Balance, Correction
 
 _LINES_A_PAGE = 1000
 _ACCOUNTS_A_STEP = 200
+# Renewed with each page; without it a long journal could be shortened again and again before its end is reached.
+_PAUSE_MILLISECONDS = 60_000
 # What a script may have to add by itself; when more was written since the last page, that is read first.
 _LINES_A_STEP = 500
 
@@ -28,23 +30,51 @@ class Recount:
     server: RedisServer
     keys: Keys
     after: str = "-"
+    carried: str = ""
     sums: dict[Account, Balance] = field(default_factory=dict)
 
     def corrections(self) -> list[Correction]:
         """The counters that were wrong and are right now, in the order of their accounts."""
+        corrected: dict[Account, Correction] = {}
+        while not self._correct_all(corrected):
+            pass
+        self.server.run("recounted", [self.keys("recounting")], [])
+        return [corrected[account] for account in sorted(corrected)]
+
+    def _correct_all(self, corrected: dict[Account, Correction]) -> bool:
+        """Whether it came to the end: no line was carried forward since it began."""
+        self._begin()
         self._read()
         for name in self._names():
             self.sums.setdefault(account_of(name), Balance())
         accounts = sorted(self.sums)
-        corrected: list[Correction] = []
         for start in range(0, len(accounts), _ACCOUNTS_A_STEP):
-            corrected += self._correct(accounts[start : start + _ACCOUNTS_A_STEP])
-        return corrected
+            corrections = self._correct(accounts[start : start + _ACCOUNTS_A_STEP])
+            if corrections is None:
+                return False
+            corrected.update((one.account, one) for one in corrections)
+        return True
+
+    def _begin(self) -> None:
+        """Begin with what earlier lines add up to that are no longer kept."""
+        self.after, self.sums, cursor = "-", {}, "0"
+        keys = [self.keys("carried"), self.keys("recounting")]
+        while True:
+            raw, until, found = self.server.run("carried", keys, [cursor, _PAUSE_MILLISECONDS])
+            if cursor == "0":
+                self.carried = text(until)
+            cursor = text(raw)
+            for name, sums in zip(found[::2], found[1::2], strict=True):
+                if name != b"until":
+                    self.sums[account_of(text(name))] = balances_of(sums)[0]
+            if cursor == "0":
+                return
 
     def _read(self) -> None:
         """Add up what was written since the last time."""
+        keys = [self.keys("journal"), self.keys("recounting")]
         while True:
-            lines = self.server.run("history", [self.keys("journal")], [self.after, _LINES_A_PAGE])
+            lines = self.server.run("history", keys, [self.after, _LINES_A_PAGE, _PAUSE_MILLISECONDS])
             for _, accounts, spent, held in lines:
                 change = Balance(amount_of(spent), amount_of(held))
                 for account in accounts_in(text(accounts)):
@@ -65,17 +95,21 @@ class Recount:
             if cursor == "0":
                 return
 
-    def _correct(self, accounts: Sequence[Account]) -> list[Correction]:
+    def _correct(self, accounts: Sequence[Account]) -> list[Correction] | None:
+        """What was wrong with some accounts; `None` when the sums have to be made anew."""
         names = [name_of(account) for account in accounts]
-        keys = [self.keys("journal"), self.keys("balances"), *distinct(map(self.keys.index, names))]
+        fixed = [self.keys("journal"), self.keys("balances"), self.keys("carried")]
+        keys = [*fixed, *distinct(map(self.keys.index, names))]
         while True:
-            arguments: list[str | float] = [self.keys.base, self.after, _LINES_A_STEP]
+            arguments: list[str | float] = [self.keys.base, self.after, _LINES_A_STEP, self.carried]
             for name, account in zip(names, accounts, strict=True):
                 spent, held = self.sums[account].spent, self.sums[account].held
                 amounts = (spent.nano, spent.tokens, spent.calls, held.nano, held.tokens, held.calls)
                 arguments += [name, " ".join(map(str, amounts))]
             wrong = self.server.run("correct", keys, arguments)
-            if wrong is not None:
+            if wrong == b"shortened":
+                return None
+            if wrong != b"behind":
                 return [
                     Correction(account_of(text(name)), balances_of(before)[0], balances_of(after)[0])
                     for name, before, after in wrong

@@ -242,6 +242,7 @@ def test_what_is_no_server_is_refused(url: object) -> None:
         ("connect_timeout_seconds", 0.0),
         ("timeout_seconds", -1.0),
         ("max_connections", 0),
+        ("keep_seconds", 3600),
     ],
 )
 def test_settings_that_cannot_work_are_refused(argument: str, value: object) -> None:

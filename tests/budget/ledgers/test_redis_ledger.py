@@ -361,3 +361,101 @@ def test_counters_are_corrected_while_others_go_on_spending(
     assert sum(amount.nano for _, _, amount, _ in lines(spending, count=2000)) == 720
     spending.close()
     repairing.close()
+
+
+# --- a journal that is not kept for ever ---
+
+
+@pytest.fixture
+def shortened(prefix: str) -> Iterator[RedisLedger]:
+    """A ledger that keeps its journal for a day."""
+    ledger = RedisLedger(redis_url(), prefix=prefix, keep_seconds=86_400)
+    yield ledger
+    ledger.close()
+
+
+def test_what_old_lines_add_up_to_is_carried_forward(
+    prefix: str, shortened: RedisLedger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_ledger, "_LINES_A_PAGE", 2)
+    ledger = shortened
+    for n in range(7):
+        reserve(ledger, str(n), Amount(10, 5, 1), Cap(ROOT), Cap(ALICE), now=n * HOUR, seconds=9e9)
+    for n in range(4):
+        settle(ledger, str(n), Amount(12, 5, 1), now=(10 + n) * HOUR)
+    ledger.release("4", now=14 * HOUR)
+    ledger.put_limits([StoredLimit("", "day", 5)], now=15 * HOUR)
+    series = ledger.series(since=0.0, until=1e6, bucket_seconds=HOUR)
+    balances = ledger.balances([ROOT, ALICE])
+    # The four settlements are two lines each, as they are over.
+    assert len(ledger.journal()) == 7 + 8 + 1 + 1
+    assert ledger.sweep(now=86_400.0) == []
+    assert len(ledger.journal()) == 17
+    assert ledger.sweep(now=86_400.0 + 12 * HOUR) == []
+    assert [entry.reservation for entry in ledger.journal()] == ["", "4", "3", "3", "2", "2"]
+    assert ledger.balances([ROOT, ALICE]) == balances
+    assert ledger.series(since=0.0, until=1e6, bucket_seconds=HOUR) == series
+    assert ledger.reconcile(now=1.0) == []
+    base = f"{{{prefix}:budget:default}}"
+    assert sorted(client.hkeys(f"{base}:reservations")) == ["2", "3", "4", "5", "6"]
+    assert not client.exists(f"{base}:recounting")
+    client.delete(f"{base}:balances")
+    assert [correction.after for correction in ledger.reconcile(now=1.0)] == [balances[ROOT], balances[ALICE]]
+    assert ledger.sweep(now=86_400.0 * 3) == []
+    assert ledger.journal() == []
+    assert sorted(client.hkeys(f"{base}:reservations")) == ["5", "6"]
+    assert settle(ledger, "5", Amount(10, 5, 1)).outcome == "settled"
+    assert settle(ledger, "5", Amount(10, 5, 1)).outcome == "again"
+    assert settle(ledger, "0", Amount(1, 1, 1)).outcome == "late"
+    assert balance(ledger) == Balance(Amount(59, 26, 6), Amount(10, 5, 1))
+    assert ledger.reconcile(now=1.0) == []
+
+
+def test_counters_stay_right_while_the_journal_is_shortened_and_recounted(
+    prefix: str, shortened: RedisLedger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_ledger, "_LINES_A_PAGE", 20)
+    monkeypatch.setattr(redis_reconcile, "_LINES_A_PAGE", 20)
+    ledger, corrections = shortened, list[Correction]()
+
+    def spend(thread: int) -> None:
+        for n in range(50):
+            reserve(ledger, f"{thread}.{n}", Amount(2, 1, 1), Cap(ROOT), Cap(ALICE), seconds=9e9)
+            settle(ledger, f"{thread}.{n}", Amount(3, 1, 1))
+
+    def shorten() -> None:
+        for _ in range(50):
+            # Also when somebody recounts who cannot be asked to wait.
+            client.delete(f"{{{prefix}:budget:default}}:recounting")
+            ledger.sweep(now=100_002.0 + 86_400)
+
+    def recount() -> None:
+        for _ in range(10):
+            corrections.extend(ledger.reconcile(now=1.0))
+
+    all_at_once(shorten, recount, *(lambda thread=thread: spend(thread) for thread in range(4)))  # type: ignore[misc]
+    assert corrections == []
+    assert balance(ledger) == Balance(Amount(600, 200, 200), NOTHING)
+    ledger.sweep(now=100_002.0 + 86_400)
+    assert ledger.journal() == []
+    assert ledger.reconcile(now=1.0) == []
+
+
+def test_sums_are_made_anew_when_the_journal_was_shortened_meanwhile(
+    prefix: str, shortened: RedisLedger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve(shortened, "a", Amount(2, 1, 1), Cap(ROOT))
+    settle(shortened, "a", Amount(3, 1, 1))
+    reading = redis_reconcile.Recount._read
+    times: list[int] = []
+
+    def read(recount: redis_reconcile.Recount) -> None:
+        reading(recount)
+        times.append(1)
+        client.delete(f"{{{prefix}:budget:default}}:recounting")
+        shortened.sweep(now=100_002.0 + 86_400)
+
+    monkeypatch.setattr(redis_reconcile.Recount, "_read", read)
+    assert shortened.reconcile(now=1.0) == []
+    assert len(times) == 2
+    assert balance(shortened) == Balance(Amount(3, 1, 1), NOTHING)

@@ -1,15 +1,20 @@
 -- Make counters what the journal says.
--- KEYS: journal, balances, the accounts' indexes. ARGV: base, the last entry that the sums count in (as XRANGE takes
--- what follows it), how many may follow it, then for each account its name and its sums.
--- Returns nothing when too many entries follow; else name, before, after of each counter that was wrong.
+-- KEYS: journal, balances, carried, the accounts' indexes.
+-- ARGV: base, the last entry that the sums count in (as XRANGE takes what follows it), how many may follow it, up to
+-- which line the journal was carried forward when the sums were begun, then for each account its name and its sums.
+-- Returns "behind" when too many entries follow, "shortened" when the sums have to be made anew; else name, before,
+-- after of each counter that was wrong.
 local base, follow = ARGV[1], tonumber(ARGV[3])
+if (redis.call('HGET', KEYS[3], 'until') or '') ~= ARGV[4] then
+  return 'shortened'
+end
 local later = redis.call('XRANGE', KEYS[1], ARGV[2], '+', 'COUNT', follow + 1)
 if #later > follow then
-  return false
+  return 'behind'
 end
 
 local sums, names = {}, {}
-for i = 4, #ARGV, 2 do
+for i = 5, #ARGV, 2 do
   names[#names + 1] = ARGV[i]
   sums[ARGV[i]] = balance_of(ARGV[i + 1])
 end

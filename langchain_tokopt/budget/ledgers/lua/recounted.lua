@@ -1,0 +1,2 @@
+-- Let the journal be shortened again. KEYS: recounting.
+return redis.call('DEL', KEYS[1])
