@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_tokopt.context.history import compress_messages
+from langchain_tokopt.context.middleware import kept_by_provider
 from langchain_tokopt.errors import ContextTooLargeError
 from langchain_tokopt.pricing import model_identity
 
@@ -23,6 +24,8 @@ def compress_harder(request: ModelRequest[Any], *, counter: TokenCounter) -> Mod
     Called again on what it returned it leaves out more. What must stay - the newest question, open tool calls - stays;
     a request that has nothing else comes back as it is.
     """
+    if kept_by_provider(request):
+        return request
     name = model_identity(request.model, request.model_settings).name
     tokens = counter.messages(request.messages, name)
     try:

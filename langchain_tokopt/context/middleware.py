@@ -141,7 +141,7 @@ class HistoryCompressionMiddleware(FlowMiddleware):
         results = sum(isinstance(message, ToolMessage) for message in request.messages)
         if not self.history.active and self.history.max_tokens is None:
             return request, _Outcome("switched off")
-        if kept := _kept_by_provider(request):
+        if kept := kept_by_provider(request):
             return request, _Outcome(f"the provider keeps or edits the history ({kept})")
         rates = self._rates(request)
         bare = segments(request, self.history.counter)
@@ -340,7 +340,8 @@ def _rounded(tokens: int) -> int:
     return 1 << max(0, tokens - 1).bit_length() if tokens else 0
 
 
-def _kept_by_provider(request: ModelRequest[Any]) -> str | None:
+def kept_by_provider(request: ModelRequest[Any]) -> str | None:
+    """The setting by which the provider keeps the conversation itself, so that it cannot be sent otherwise."""
     model: Any = request.model
     for key in _SERVER_SIDE:
         if request.model_settings.get(key, getattr(model, key, None)):

@@ -84,6 +84,8 @@ class _Span:
         words = {
             "events": TABLE,
             "in_span": " AND ".join(tests[name] for name in known) or "1 = 1",
+            # What a budget makes of a call that does not fit is no saving.
+            "saving": "kind IN ('Decision', 'CacheLookup') AND part <> 'budget'",
             "did": "CASE WHEN action IN ('exact', 'semantic', 'applied') THEN 1 ELSE 0 END",
             "sums": ", ".join(f"SUM({name}) AS {name}" for name in _USAGE),
         }
@@ -188,10 +190,10 @@ def _saved(span: _Span) -> tuple[PartReport, ...]:
     rows = span.rows(
         "SELECT part, mode, {did} AS did, COUNT(*) AS n, SUM(saved_tokens) AS saved_tokens, "
         "SUM(saved_nano) AS saved_nano, COUNT(saved_nano) AS priced "
-        "FROM {events} WHERE kind IN ('Decision', 'CacheLookup') AND {in_span} GROUP BY 1, 2, 3"
+        "FROM {events} WHERE {saving} AND {in_span} GROUP BY 1, 2, 3"
     )
     why = span.rows(
-        "SELECT part, reason, COUNT(*) AS n FROM {events} WHERE kind IN ('Decision', 'CacheLookup') "
+        "SELECT part, reason, COUNT(*) AS n FROM {events} WHERE {saving} "
         "AND {did} = 0 AND reason IS NOT NULL AND {in_span} "
         "GROUP BY part, reason ORDER BY n DESC, reason LIMIT 1000"
     )

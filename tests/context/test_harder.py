@@ -51,6 +51,11 @@ def test_each_time_a_third_less_is_left_until_nothing_can_go() -> None:
     assert before == thread()
 
 
+def test_a_conversation_that_the_provider_keeps_is_left_alone() -> None:
+    given = request(*thread()).override(model_settings={"previous_response_id": "resp_1"})
+    assert compress_harder(given, counter=COUNTER) is given
+
+
 def test_what_must_stay_stays() -> None:
     only = request(HumanMessage("Hello, who are you?"))
     assert compress_harder(only, counter=COUNTER) is only

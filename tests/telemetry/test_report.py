@@ -525,3 +525,10 @@ def test_durations_are_shown_in_a_unit_that_suits_them(seconds: float, shown: st
     from langchain_tokopt.telemetry.findings import duration
 
     assert duration(seconds) == shown
+
+
+def test_what_a_budget_does_to_a_call_is_no_saving(telemetry: Telemetry) -> None:
+    clamped = Decision(at=NOW - 60, part="budget", action="applied", tokens_before=900, tokens_after=300)
+    made = report(telemetry, clamped, Decision(at=NOW - 60, part="budget", action="skipped", reason="nothing helps"))
+    assert made.parts == ()
+    assert made.saved.tokens is None

@@ -33,7 +33,7 @@ log = logging.getLogger("langchain_tokopt")
 
 APPROVED: Final = "approved by the user, beyond the limit"
 # So often the input is compressed on top of what was compressed before.
-_ROUNDS: Final = 4
+_ROUNDS: Final = 6
 
 RAISED: Final = "raised by the user, who was asked"
 
