@@ -239,6 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="series of your own instead of those that are made here")
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS, help="only these")
     parser.add_argument("--series", type=int, default=20, help="how many of each kind")
+    parser.add_argument("--history", nargs="*", type=int, help="days (or hours) before the moment; several by default")
     parser.add_argument("--seed", type=int, default=1_000, help="the first seed; 0 to 99 were used to choose constants")
     parser.add_argument("--json", type=Path, metavar="OUT")
     args = parser.parse_args(argv)
@@ -249,7 +250,7 @@ def main(argv: list[str] | None = None) -> int:
         sets = [("data", series) for series in read(args.data)]
     for number, (kind, series) in enumerate(sets):
         rng = np.random.default_rng([args.seed, number])
-        histories = (48, 168, 336) if kind == "hours" else HISTORIES
+        histories = args.history or ((48, 168, 336) if kind == "hours" else HISTORIES)
         horizons = (6, 24) if kind == "hours" else HORIZONS
         for history in histories:
             for horizon in horizons:

@@ -14,6 +14,8 @@ Ints = NDArray[np.int64]
 _OUTLYING = 2.5
 _CUSTOM = 0.08
 _SMALL = 0.05
+# How much of a difference is believed that was seen but once: weekends differ, and so does chance.
+_ONE_ROUND = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +106,16 @@ def season(values: Floats, phases: Ints, length: int) -> tuple[Floats, Floats]:
 
 
 def _cycle(values: Floats, phases: Ints, count: int, window: int, shape: Floats) -> Floats:
-    """Index of each of `count` phases, float64 `[count]`; all 1 with less than two windows, or without a difference.
+    """Index of each of `count` phases, float64 `[count]`; all 1 with less than one window, or without a difference.
+
+    With two windows or more a difference counts as far as it is more than chance, as the spread within the phases
+    shows; with one, nothing shows that, and `_ONE_ROUND` of it counts.
 
     `shape`: float64 `[n]`, what each step takes relative to others for a reason that is known already.
     """
     n = len(values)
     flat = np.ones(count)
-    if n < 2 * window:
+    if n < window:
         return flat
     # The mean of one window around each value; at the ends of the first and the last whole one.
     sums = np.concatenate([[0.0], np.cumsum(values)])
@@ -127,6 +132,8 @@ def _cycle(values: Floats, phases: Ints, count: int, window: int, shape: Floats)
     within = float((weight * (ratio - means[phases]) ** 2).sum()) / max(1, len(ratio) - count)
     between = float((seen * (means - mean) ** 2).sum()) / (count - 1)
     kept = max(0.0, 1.0 - within / between) if between > 0 else 0.0
+    if n < 2 * window:
+        kept = _ONE_ROUND
     index = 1.0 + kept * (means / max(float(means.mean()), 1e-9) - 1.0)
     return np.asarray(np.maximum(index, 0.0), dtype=np.float64)
 

@@ -84,6 +84,12 @@ def test_days_that_differ_by_chance_have_no_season() -> None:
     assert np.abs(past.index - 1).max() < 0.1
 
 
+def test_of_a_single_week_most_is_expected_again() -> None:
+    past = Past.of(WEEK, phases(7), 7)
+    assert past.index == pytest.approx(1 + 0.6 * (WEEK / WEEK.mean() - 1))
+    assert Past.of(WEEK[:6], phases(6), 7).index.tolist() == [1] * 7
+
+
 def test_hours_have_a_day_and_a_week() -> None:
     hours = np.arange(4 * 168)
     values = np.where((hours % 24 >= 8) & (hours % 24 < 16), 4.0, 0.0) * np.where(hours // 24 % 7 < 5, 1.0, 0.25)
