@@ -23,7 +23,9 @@ from typing_extensions import NotRequired, Self
 from langchain_tokopt.budget.bill import Bill, Biller
 from langchain_tokopt.budget.budget import Budget
 from langchain_tokopt.budget.hold import Hold
+from langchain_tokopt.budget.nodes import Path
 from langchain_tokopt.budget.paths import call_path
+from langchain_tokopt.budget.refusals import unreadable_path
 from langchain_tokopt.budget.steps import Climbed, Compress, Ended, Place, climb, is_end
 from langchain_tokopt.budget.watch import active_watch, watching
 from langchain_tokopt.budget.worst_case import worst_case
@@ -118,19 +120,28 @@ class BudgetMiddleware(FlowMiddleware):
     def _reserve(self, request: ModelRequest[Any]) -> Climbed | Ended:
         try:
             run, who = self._run(request), call_who(request)
-            place = Place(call_path(request, self.budget.levels), who, run, _named_thread(request) or run)
+            place = Place(self._path(request), who, run, _named_thread(request) or run)
             if self.mode == "optimize":
                 return climb(self.budget, request, place=place, sink=self.sink, compress=self._compress)
             case = worst_case(request, self.budget.counter, max_output_tokens=self.budget.max_output_tokens)
             where: dict[str, Any] = {"path": place.path, "who": who, "run": run, "thread": place.thread}
             return Climbed(request, self.budget.reserve(case, **where, sink=self.sink, enforce=False))
-        except (BudgetExceededError, ConfigurationError, GraphBubbleUp):
+        except (BudgetExceededError, GraphBubbleUp):
             raise
         except Exception as error:
             # Whatever it was, a budget that fails closed lets no call go on that it could not check.
             if self.budget.on_store_failure == "closed":
                 raise self.budget.unchecked(error) from error
             raise
+
+    def _path(self, request: ModelRequest[Any]) -> Path:
+        """Where the call stands. One that says what cannot be read is stopped: it must not get past its limits so."""
+        try:
+            return call_path(request, self.budget.levels)
+        except ConfigurationError as error:
+            if self.mode == "shadow":
+                return Path()
+            raise unreadable_path(self.budget.name, error) from error
 
     def _would_loop(self, request: ModelRequest[Any]) -> bool:
         """Whether the agent would go on after a message that ends the run: it awaits a structured answer by a tool."""

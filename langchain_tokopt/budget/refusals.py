@@ -9,7 +9,7 @@ from langchain_core.exceptions import ModelError
 from langchain_tokopt.budget.hold import Shortage
 from langchain_tokopt.budget.nodes import GLOBAL, Path, shown
 from langchain_tokopt.budget.rules import Ruled
-from langchain_tokopt.errors import BudgetExceededError, StoreError
+from langchain_tokopt.errors import BudgetExceededError, ConfigurationError, StoreError
 from langchain_tokopt.pricing import from_nano
 
 UNKNOWN = Decimal("NaN")
@@ -81,7 +81,7 @@ _REMEDIES = {
 
 
 class UnknownNodeError(CallRefusedError):
-    """No limit is written for a node on the call's path, and the budget was told to refuse such calls.
+    """The call's path cannot be read; or no limit is written for a node on it, and the budget refuses such calls.
 
     `spent` and `needed` are `Decimal("NaN")`: not known.
     """
@@ -96,6 +96,12 @@ def no_node(name: str, path: Path) -> UnknownNodeError:
         needed=UNKNOWN,
         unit="usd",
         node=shown(str(path)),
+    )
+
+
+def unreadable_path(name: str, error: ConfigurationError) -> UnknownNodeError:
+    return UnknownNodeError(
+        f"budget {name!r}: {error}", limit=UNKNOWN, spent=UNKNOWN, needed=UNKNOWN, unit="usd", node=str(error.value)
     )
 
 

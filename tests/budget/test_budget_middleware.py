@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -24,7 +25,14 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
-from langchain_tokopt.budget import Budget, BudgetMiddleware, BudgetStoreError, UnknownPriceError
+from langchain_tokopt.budget import (
+    Budget,
+    BudgetMiddleware,
+    BudgetStoreError,
+    Limit,
+    UnknownNodeError,
+    UnknownPriceError,
+)
 from langchain_tokopt.budget.watch import active_watch
 from langchain_tokopt.database import Database
 from langchain_tokopt.errors import BudgetExceededError, ConfigurationError
@@ -773,3 +781,57 @@ def test_where_a_structured_answer_is_forced_a_wrapped_model_raises(make: Callab
     assert model.invoke("hi").text.startswith("I have to stop here")
     with pytest.raises(BudgetExceededError):
         model.bind_tools([look], tool_choice="any").invoke("hi")
+
+
+# --- where a call stands ---
+
+
+@dataclass
+class Caller:
+    """A runtime context."""
+
+    team: str
+    budget_path: str | None = None
+
+
+LIMITS = {"team=*": Limit(usd="1", per="day"), "acme/*": Limit(usd="1", per="day")}
+
+
+def nodes(budget: Budget) -> set[str]:
+    return {one["node"] for one in budget.status()["nodes"] if one["usd"]["spent"]}
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("place", ["context", "configurable", "metadata"])
+async def test_a_caller_says_where_a_call_stands(make: Callable[..., Budget], place: str, is_async: bool) -> None:
+    budget = make(limits=LIMITS, levels=("team", "user"))
+    model = ScriptedModel(responses=[ANSWER])
+    agent: Any = create_agent(model, middleware=[BudgetMiddleware(budget)], context_schema=Caller)
+    config: Any = {} if place == "context" else {place: {"team": "red", "user_id": "a/b"}}
+    context = Caller("red") if place == "context" else None
+    if is_async:
+        await agent.ainvoke(HI, config, context=context)
+    else:
+        agent.invoke(HI, config, context=context)
+    expected = {"global", "team=red"} | (set() if place == "context" else {"team=red/user=a%2Fb"})
+    assert nodes(budget) == expected
+
+
+def test_a_caller_says_the_whole_path(make: Callable[..., Budget]) -> None:
+    budget = make(limits=LIMITS)
+    agent = create_agent(ScriptedModel(responses=[ANSWER]), middleware=[BudgetMiddleware(budget)])
+    agent.invoke(HI, {"configurable": {"budget_path": "acme/red", "user_id": "ann"}})
+    assert nodes(budget) == {"global", "acme", "acme/red"}
+
+
+@pytest.mark.parametrize("path", ["a//b", "acme/*", "x" * 200])
+def test_a_path_that_cannot_be_read_stops_the_call(make: Callable[..., Budget], path: str) -> None:
+    budget = make(limits=LIMITS)
+    model = ScriptedModel(responses=[ANSWER])
+    config: Any = {"configurable": {"budget_path": path}}
+    agent = create_agent(model, middleware=[BudgetMiddleware(budget)])
+    with pytest.raises(UnknownNodeError, match="budget_path="):
+        agent.invoke(HI, config)
+    assert model.calls == []
+    create_agent(model, middleware=[BudgetMiddleware(budget, mode="shadow")]).invoke(HI, config)
+    assert nodes(budget) == {"global"}
