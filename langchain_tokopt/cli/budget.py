@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langchain_tokopt.cli.budget_limits import allocate, drop, set_
+from langchain_tokopt.cli.budget_limits import drop, set_
 from langchain_tokopt.cli.budget_options import (
     Json,
     MaybeNode,
@@ -24,6 +24,7 @@ from langchain_tokopt.cli.budget_options import (
     opened,
     print_json,
 )
+from langchain_tokopt.cli.budget_shares import allocate
 from langchain_tokopt.cli.common import DataDir, Db
 from langchain_tokopt.errors import ConfigurationError
 
@@ -62,10 +63,9 @@ def show(
         from langchain_tokopt.cli.shown import console
 
         def read() -> list[Mapping[str, Any]]:
-            nodes = _on(node, budget.status()["nodes"])
             return [
                 one
-                for one in nodes
+                for one in _on(node, budget.status()["nodes"])
                 if (depth is None or _depth(one["node"]) <= depth) and (one["origin"] is not None or not limited)
             ]
 
@@ -82,7 +82,7 @@ def show(
             print_json(plain({"name": budget.name, "nodes": found}))
             raise typer.Exit(0 if found else 1)
         if not found:
-            nothing(_not_there(node, [one["node"] for one in budget.status()["nodes"]]))
+            nothing(_not_there(node, budget.status()["nodes"]))
         if watch is not None:
             keep_watching(draw, screen, seconds=watch, sleep=time.sleep)
         else:
@@ -105,10 +105,12 @@ def _depth(node: str) -> int:
     return 0 if node == "global" else node.count("/") + 1
 
 
-def _not_there(node: str | None, known: Sequence[str]) -> str:
+def _not_there(node: str | None, nodes: Sequence[Mapping[str, Any]]) -> str:
     from langchain_tokopt.cli.budget_limits import nearest
 
-    return f"There is no node {node!r} in the current periods{nearest(node or '', known)}"
+    if _on(node, nodes):
+        return "There are nodes, but --limited and --depth leave out all of them."
+    return f"There is no node {node!r} in the current periods{nearest(node or '', [one['node'] for one in nodes])}"
 
 
 @app.command()

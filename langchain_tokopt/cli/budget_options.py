@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -56,6 +57,9 @@ MaybePer = Annotated[
 ]
 MaybeUnit = Annotated[UnitName | None, typer.Option("--unit", help="What is counted.", show_default=False)]
 
+clock: Callable[[], float] = time.time
+
+_NAMES_SHOWN = 5
 _OPTIONS = {
     "node": "NODE",
     "limits": "NODE",
@@ -76,14 +80,52 @@ def opened_with_store(db: str | None, data_dir: Path | None, name: str) -> Itera
 
     Errors are one line on stderr and exit code 2.
     """
-    with clear_errors(), _named_by_options(), named_store(db, data_dir) as store:
+    with clear_errors(), _named_by_options(), _said_once(), named_store(db, data_dir) as store:
         from langchain_tokopt.budget import Budget
 
-        budget = Budget.opened(store, name=name, clock=now)
+        try:
+            budget = Budget.opened(store, name=name, clock=now)
+        except ConfigurationError as error:
+            if error.argument != "name":
+                raise
+            raise ConfigurationError("--name", name, _there_are(store, name)) from None
         try:
             yield budget, store
         finally:
             budget.close()
+
+
+def _there_are(store: Database | str, name: str) -> str:
+    """Why there is no budget of that name, with those that there are, the likeliest first."""
+    from difflib import SequenceMatcher
+
+    from langchain_tokopt.budget.ledgers.opening import budget_names
+
+    names = [known for known in budget_names(store) if known != name]
+    if not names:
+        return "no program has spent from a budget of that name here: run one, or name another store"
+    names.sort(key=lambda known: -SequenceMatcher(None, known, name).ratio())
+    more = f" and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
+    return f"no program has spent from it here; there are: {', '.join(map(repr, names[:_NAMES_SHOWN]))}{more}"
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """What several connections warn of, such as that a server keeps nothing on disk, is said once."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = text not in said
+        said.add(text)
+        return new
+
+    log = logging.getLogger("langchain_tokopt")
+    log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_new)
 
 
 @contextmanager
@@ -95,7 +137,7 @@ def opened(db: str | None, data_dir: Path | None, name: str) -> Iterator[Budget]
 
 def now() -> float:
     """Unix time in seconds."""
-    return time.time()
+    return clock()
 
 
 @contextmanager

@@ -139,30 +139,35 @@ _JOURNAL = (
 def print_journal(entries: Sequence[Entry]) -> None:
     """Print a line for each entry, in the order given."""
     screen = console()
-    priced = any(entry.spent.nano or entry.held.nano for entry in entries)
-    rows = []
-    for entry in entries:
-        spent, held = (entry.spent.usd, entry.held.usd) if priced else (entry.spent.calls, entry.held.calls)
-        rows.append(
-            {
-                "Time (UTC)": Text(f"{datetime.fromtimestamp(entry.at, timezone.utc):%Y-%m-%d %H:%M:%S}"),
-                "Action": Text(entry.action, _STYLES.get(entry.action, "")),
-                "Path": Text(safe(shown(entry.path))),
-                "Spent": Text(_signed(spoken(spent, "usd" if priced else "calls")) if spent else ""),
-                "Held": Text(_signed(spoken(held, "usd" if priced else "calls")) if held else ""),
-                "Tokens": Text(_signed(f"{entry.spent.tokens:,}") if entry.spent.tokens else ""),
-                "Reservation": Text(safe(entry.reservation)),
-                "Reason": Text(safe(entry.reason or "")),
-            }
-        )
+    moved = [each for entry in entries for each in (entry.spent, entry.held)]
+    counted: list[Unit] = [unit for _, unit in _UNITS if any(one.of(unit) for one in moved)]
+    unit: Unit = counted[0] if counted else "usd"
+    rows = [
+        {
+            "Time (UTC)": Text(f"{datetime.fromtimestamp(entry.at, timezone.utc):%Y-%m-%d %H:%M:%S}"),
+            "Action": Text(entry.action, _STYLES.get(entry.action, "")),
+            "Path": Text(safe(shown(entry.path))),
+            "Spent": Text(_signed(entry.spent.of(unit), unit)),
+            "Held": Text(_signed(entry.held.of(unit), unit)),
+            "Tokens": Text(f"{entry.spent.tokens:+,}" if entry.spent.tokens and unit == "usd" else ""),
+            "Reservation": Text(safe(entry.reservation)),
+            "Reason": Text(safe(entry.reason or "")),
+        }
+        for entry in entries
+    ]
     screen.print(fitted(_JOURNAL, rows, screen))
 
 
 _STYLES = {"overage": "red", "expired": "yellow", "set": "cyan", "dropped": "cyan", "moved": "cyan"}
 
 
-def _signed(said: str) -> str:
-    return said if said.startswith("-") else f"+{said}"
+def _signed(whole: int, unit: Unit) -> str:
+    """What was added or taken away; nothing for nothing."""
+    if not whole:
+        return ""
+    if unit == "usd":
+        return f"{'+' if whole > 0 else ''}{money(from_nano(whole))}"
+    return f"{whole:+,} {unit}"
 
 
 # --- repaired counters -----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _UNITS = ("usd", "tokens", "calls")
 _SAID = {"usd": "USD", "tokens": "tokens", "calls": "calls"}
 _BAR = 10
+_MUCH = Decimal("0.8")
 _INDENT = "  "
 _COLUMNS = (
     Column("Node", "left", least=24),
@@ -27,11 +29,11 @@ _COLUMNS = (
     Column("Spent"),
     Column("Held", rank=3),
     Column("Limit"),
-    Column("Left", rank=2),
+    Column("Left", rank=4),
     Column("Used"),
-    Column("", "left", rank=4),
+    Column("", "left", rank=5),
     Column("Resets in", rank=1),
-    Column("By", "left", rank=1),
+    Column("By", "left", rank=2),
 )
 
 
@@ -73,7 +75,7 @@ def _row(label: str, node: Mapping[str, Any], unit: str, first: bool, screen: Co
         row["By"] = Text(f"{node['origin'] or ''}{', soft' if node['hard'] is False else ''}")
     if used is None:
         return row
-    colour = "red" if used >= 1 else "yellow" if used >= 0.8 else "green"
+    colour = "red" if used >= 1 else "yellow" if used >= _MUCH else "green"
     limit = figures["limit"]
     return row | {
         "Limit": Text(exact(limit) if unit == "usd" else spoken(limit, unit)),
@@ -83,14 +85,14 @@ def _row(label: str, node: Mapping[str, Any], unit: str, first: bool, screen: Co
     }
 
 
-def part_used(figures: Mapping[str, Any]) -> float | None:
+def part_used(figures: Mapping[str, Any]) -> Decimal | None:
     """The part of a limit that is spent or held, 1 of a limit of 0; `None` without a limit."""
     if figures["limit"] is None:
         return None
-    return float((figures["spent"] + figures["held"]) / figures["limit"]) if figures["limit"] else 1.0
+    return Decimal(figures["spent"] + figures["held"]) / figures["limit"] if figures["limit"] else Decimal(1)
 
 
-def _bar(used: float, screen: Console) -> str:
+def _bar(used: Decimal, screen: Console) -> str:
     full, empty = ("#", ".") if screen.options.ascii_only else ("\u2588", "\u2591")
     filled = min(_BAR, int(_BAR * used))
     return full * filled + empty * (_BAR - filled)

@@ -24,7 +24,7 @@ class Column:
     Attributes:
         name: Its header.
         justify: Where its cells stand.
-        rank: The higher, the sooner it is left out; 0 for never.
+        rank: The lower, the sooner there is room for it; 0 for always.
         least: Its cells are folded, to not less than this width; `None` for cells that stay on one line.
     """
 
@@ -39,11 +39,14 @@ def fitted(columns: Sequence[Column], rows: Sequence[Mapping[str, Text]], screen
 
     In a pipe, where nobody can widen it, the screen is made as wide as the table: each row stays on one line.
     """
-    kept = [column for column in columns if any(column.name in row and row[column.name].plain for row in rows)]
+    filled = [column for column in columns if any(column.name in row and row[column.name].plain for row in rows)]
     if not screen.is_terminal and "COLUMNS" not in os.environ:
-        screen.width = max(screen.width, _width(kept, rows, folded=False))
-    while _width(kept, rows, folded=True) > screen.width and (last := max(kept, key=lambda column: column.rank)).rank:
-        kept.remove(last)
+        screen.width = max(screen.width, _width(filled, rows, folded=False))
+    chosen: list[Column] = []
+    for column in sorted(filled, key=lambda column: column.rank):
+        if not column.rank or _width([*chosen, column], rows, folded=True) <= screen.width:
+            chosen.append(column)
+    kept = [column for column in filled if column in chosen]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in kept:
         stays = column.least is None

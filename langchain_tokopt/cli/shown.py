@@ -95,19 +95,20 @@ def seconds(option: str, text: str) -> float:
 def moment(option: str, text: str, *, now: float, ahead: bool, zone: tzinfo = timezone.utc) -> float:
     """Unix time for a date, a time, or a time span from now: "2027-01-31", "2027-01-31T12:00", "3d".
 
-    A span lies ahead of now, or behind it. A time without an offset, as a date, is one of that time zone.
+    A span lies ahead of now, or behind it; it needs a unit, so that "20270131" is not one. A time without an offset, as
+    a date, is one of that time zone.
 
     Raises:
         ConfigurationError: It is none of these, or lies beyond what a calendar has.
     """
     stripped = text.strip()
-    if _DURATION.fullmatch(stripped.lower()) is not None:
+    if stripped[-1:].isalpha() and _DURATION.fullmatch(stripped.lower()) is not None:
         span = seconds(option, stripped)
         at = now + span if ahead else now - span
     else:
         iso = f"{stripped[:-1]}+00:00" if stripped[-1:] in ("Z", "z") else stripped
         try:
-            read = datetime.fromisoformat(iso)
+            read = datetime.fromisoformat("" if iso.isdecimal() else iso)  # newer Pythons read "20270131", older do not
             at = (read if read.tzinfo is not None else read.replace(tzinfo=zone)).timestamp()
         except (ValueError, OverflowError):
             at = math.inf
