@@ -7,8 +7,9 @@
   first at any price has a floor.
 * performance: to the value of its answers per unit of cost, pulled towards the mean (see `performance`); 10 % of all
   is shared equally, so that nobody is written off for good.
-* predictive: what each will need. What is left over is shared in proportion to need; when it is not enough, what each
-  still needs beyond what it has used is cut in the same proportion for all.
+* predictive: what each will need. What is left over is shared in proportion to what each still needs beyond what it
+  has used, since that is what the forecast may be wrong about; when there is not enough, that is cut in the same
+  proportion for all.
 """
 
 from __future__ import annotations
@@ -33,11 +34,8 @@ def vessels(
     if strategy == "predictive":
         needs = foreseen(children)
         bounded = [_within(need, lower, upper) for need, lower, upper in zip(needs, lowers, uppers, strict=True)]
-        if sum(bounded) <= total:
-            bases, weights = needs, [float(need) for need in needs]
-        else:
-            bases = [child.used for child in children]
-            weights = [float(need - child.used) for need, child in zip(needs, children, strict=True)]
+        weights = [float(need - child.used) for need, child in zip(needs, children, strict=True)]
+        bases = needs if sum(bounded) <= total else [child.used for child in children]
     elif strategy == "proportional":
         weights = start_weights([_use(child) for child in children])
     elif strategy == "priority":
