@@ -19,22 +19,20 @@ from langchain_tokopt.cli.budget_options import (
     MaybePer,
     MaybeUnit,
     Name,
+    Store,
     nothing,
     now,
     opened,
     print_json,
 )
 from langchain_tokopt.cli.budget_shares import allocate
-from langchain_tokopt.cli.common import DataDir, Db
+from langchain_tokopt.cli.common import DataDir
 from langchain_tokopt.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 app = typer.Typer(help="See where a budget stands, set its limits, share it, look ahead.", no_args_is_help=True)
-app.command("set")(set_)
-app.command()(drop)
-app.command()(allocate)
 
 
 @app.command()
@@ -48,7 +46,7 @@ def show(
         float | None, typer.Option("--watch", help="Draw it anew every so many seconds.", min=0.2, show_default=False)
     ] = None,
     name: Name = "default",
-    db: Db = None,
+    db: Store = None,
     data_dir: DataDir = None,
     json_: Json = False,
 ) -> None:
@@ -115,12 +113,12 @@ def _not_there(node: str | None, nodes: Sequence[Mapping[str, Any]]) -> str:
 
 @app.command()
 def forecast(
-    node: Annotated[str, typer.Argument(metavar="[NODE]", help='Such as "project=shop/agent=writer".')] = "global",
+    node: Annotated[str, typer.Argument(metavar="NODE", help='Such as "project=shop/agent=writer".')] = "global",
     per: MaybePer = None,
     unit: MaybeUnit = None,
     coverage: Annotated[float, typer.Option("--coverage", help="The chance of the interval, from 0.5 to 0.99.")] = 0.8,
     name: Name = "default",
-    db: Db = None,
+    db: Store = None,
     data_dir: DataDir = None,
     json_: Json = False,
 ) -> None:
@@ -159,7 +157,7 @@ def journal(
     until: Annotated[str | None, typer.Option("--until", help="Before then; as --since.", show_default=False)] = None,
     limit: Annotated[int, typer.Option("--limit", help="The newest so many.", min=1)] = 50,
     name: Name = "default",
-    db: Db = None,
+    db: Store = None,
     data_dir: DataDir = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
@@ -200,7 +198,7 @@ def reconcile(
         bool, typer.Option("--sweep", help="First free what processes held that are gone, by this machine's clock.")
     ] = False,
     name: Name = "default",
-    db: Db = None,
+    db: Store = None,
     data_dir: DataDir = None,
     json_: Json = False,
 ) -> None:
@@ -225,3 +223,8 @@ def reconcile(
         one = len(corrections) == 1
         typer.echo(f"{len(corrections):,} {'account was' if one else 'accounts were'} wrong, and repaired.")
         raise typer.Exit(1)
+
+
+app.command("set")(set_)
+app.command()(drop)
+app.command()(allocate)

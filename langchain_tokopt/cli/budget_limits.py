@@ -12,11 +12,12 @@ from langchain_tokopt.cli.budget_options import (
     Name,
     Pattern,
     PerName,
+    Store,
     now,
     opened_with_store,
     print_json,
 )
-from langchain_tokopt.cli.common import DataDir, Db, utc
+from langchain_tokopt.cli.common import DataDir, utc
 from langchain_tokopt.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def set_(
     ] = None,
     reason: _Reason = None,
     name: Name = "default",
-    db: Db = None,
+    db: Store = None,
     data_dir: DataDir = None,
     json_: Json = False,
 ) -> None:
@@ -79,7 +80,7 @@ def drop(
     per: _Per = PerName.forever,
     reason: _Reason = None,
     name: Name = "default",
-    db: Db = None,
+    db: Store = None,
     data_dir: DataDir = None,
     json_: Json = False,
 ) -> None:

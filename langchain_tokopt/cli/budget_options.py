@@ -40,6 +40,12 @@ class UnitName(str, Enum):
     calls = "calls"
 
 
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--db", help="The database's URL or file, or a Redis server: redis://host:6379/0.", show_default=False
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Option("--name", help="The budget's name.")]
 Node = Annotated[
@@ -50,7 +56,7 @@ Pattern = Annotated[
 ]
 MaybeNode = Annotated[
     str | None,
-    typer.Argument(metavar="[NODE]", help='Such as "project=shop/agent=writer" or "user=*".', show_default=False),
+    typer.Argument(metavar="NODE", help='Such as "project=shop/agent=writer" or "user=*".', show_default=False),
 ]
 MaybePer = Annotated[
     PerName | None, typer.Option("--per", help="Which of its limits, by its period.", show_default=False)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from langchain_tokopt.cli.budget_options import Json, MaybePer, MaybeUnit, Name, Node, opened, print_json
-from langchain_tokopt.cli.common import DataDir, Db
+from langchain_tokopt.cli.budget_options import Json, MaybePer, MaybeUnit, Name, Node, Store, opened, print_json
+from langchain_tokopt.cli.common import DataDir
 from langchain_tokopt.errors import ConfigurationError
 
 
@@ -43,7 +43,7 @@ def allocate(
     ] = False,
     apply: Annotated[bool, typer.Option("--apply", help="Keep the plan; else it is only shown.")] = False,
     name: Name = "default",
-    db: Db = None,
+    db: Store = None,
     data_dir: DataDir = None,
     json_: Json = False,
 ) -> None:
