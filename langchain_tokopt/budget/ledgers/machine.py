@@ -81,6 +81,10 @@ class Machine:
             now = self.balances[account]
             yield account, Balance(now.spent.less(before.spent), now.held.less(before.held)), at
 
+    def routes(self) -> set[tuple[str, tuple[Account, ...]]]:
+        """The path and the accounts of each new reservation."""
+        return {((kept := self.reservations[name]).path, kept.accounts) for name in self.opened}
+
     def keep(self, reservation: str, kept: Kept) -> None:
         if reservation not in self.reservations:
             self.opened.add(reservation)

@@ -162,14 +162,15 @@ class SqlLedger(SqlReading):
         lines = [_set(one, now, reasons.get(one.node)) for one in limits]
         with as_store_error(self._database), self._database.write_directly() as cursor:
             cursor.executemany(self._sql(_PUT), [limit_row(self._budget, one) for one in limits])
-            self._tables.write(cursor, lines)
+            self._tables.write(cursor, lines, routes={(line.path, line.accounts) for line in lines})
 
     def drop_limit(self, node: str, per: Per, *, source: Source, now: float, reason: str | None = None) -> bool:
         with as_store_error(self._database), self._database.write_directly() as cursor:
             cursor.execute(self._sql(_DROP), (self._budget, node, per, source))
             dropped: bool = cursor.rowcount > 0
             if dropped:
-                self._tables.write(cursor, [Entry("", now, "dropped", node, reason=reason)])
+                line = Entry("", now, "dropped", node, reason=reason)
+                self._tables.write(cursor, [line], routes=[(node, ())])
             return dropped
 
     def claim(self, task: str, *, now: float, until: float) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,6 +18,7 @@ from langchain_tokopt.budget.ledgers.machine import Command, Machine
 from langchain_tokopt.budget.ledgers.sql_rows import (
     AMOUNTS,
     KEPT,
+    Route,
     account_id,
     account_row,
     entry_row,
@@ -133,7 +134,7 @@ class PostgresTables:
         kept = {name: reservation_row(self._budget, name, one) for name, one in machine.reservations.items()}
         with _at_once(cursor):
             self.add(cursor, machine.added())
-            self.write(cursor, machine.lines)
+            self.write(cursor, machine.lines, routes=machine.routes())
             _send(cursor, _RESERVE, _KEPT, [kept[name] for name in sorted(machine.opened)])
             _send(cursor, _CHANGE, _KEPT, [kept[name] for name in machine.changed])
 
@@ -141,9 +142,8 @@ class PostgresTables:
         """Add to the balances of accounts, which are opened at that time when they are not there yet."""
         _send(cursor, _ADD, _ADDED, [account_row(self._budget, *one) for one in added])
 
-    def write(self, cursor: Any, lines: Sequence[Entry]) -> None:
-        """Write lines into the journal, after the routes that it does not know yet."""
-        routes = {(line.path, line.accounts) for line in lines}
+    def write(self, cursor: Any, lines: Sequence[Entry], *, routes: Collection[Route]) -> None:
+        """Write lines into the journal, after those of the routes that are new."""
         _send(cursor, _ROUTE, _ROUTES, sorted(route_row(self._budget, *route) for route in routes))
         _send(cursor, _NODE, _NODES, sorted(row for route in routes for row in node_rows(self._budget, *route)))
         _send(cursor, _LINE, _LINES, [entry_row(self._budget, line) for line in lines])

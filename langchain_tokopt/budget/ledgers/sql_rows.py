@@ -8,13 +8,14 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from langchain_tokopt.budget.amounts import Amount
 from langchain_tokopt.budget.ledgers.machine import Kept
 from langchain_tokopt.budget.ledgers.words import NOTHING, Account, Balance, Entry, StoredLimit
 
 V = TypeVar("V")
+Route: TypeAlias = tuple[str, tuple[Account, ...]]  # a path, and the accounts that its calls are counted on
 
 _MOST_VALUES = 256
 

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from langchain_tokopt.budget.ledgers.machine import Command, Machine
 from langchain_tokopt.budget.ledgers.sql_rows import (
     AMOUNTS,
     KEPT,
+    Route,
     account_id,
     account_row,
     chunks,
@@ -20,6 +21,7 @@ from langchain_tokopt.budget.ledgers.sql_rows import (
     read_balance,
     read_kept,
     reservation_row,
+    route_id,
     route_row,
 )
 from langchain_tokopt.budget.ledgers.words import Account, Balance, Entry
@@ -31,7 +33,8 @@ _ADD = (
     f"VALUES ({', '.join('?' * 13)}) ON CONFLICT (id) DO UPDATE SET "
     + ", ".join(f"{name} = {name} + excluded.{name}" for name in AMOUNTS.split(", "))
 )
-_ROUTE = "INSERT INTO tokopt_ledger_routes (id, path, accounts) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_KNOWN = "SELECT id FROM tokopt_ledger_routes WHERE id IN "
+_ROUTE = "INSERT INTO tokopt_ledger_routes (id, path, accounts) VALUES (?, ?, ?)"
 _NODE = "INSERT INTO tokopt_ledger_nodes (budget, node, route) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _RESERVATION = (
     "INSERT INTO tokopt_ledger_reservations (budget, id, route, nano, tokens, calls, state, expires_at) "
@@ -65,7 +68,7 @@ class SqliteTables:
     def save(self, cursor: Any, machine: Machine) -> None:
         """Keep what came of the commands."""
         self.add(cursor, machine.added())
-        self.write(cursor, machine.lines)
+        self.write(cursor, machine.lines, routes=machine.routes())
         cursor.executemany(
             _RESERVATION,
             [
@@ -79,12 +82,15 @@ class SqliteTables:
         """Add to the balances of accounts, which are opened at that time when they are not there yet."""
         cursor.executemany(_ADD, [account_row(self._budget, *one) for one in added])
 
-    def write(self, cursor: Any, lines: Sequence[Entry]) -> None:
-        """Write lines into the journal, after the routes that it does not know yet."""
-        for path, accounts in {(line.path, line.accounts) for line in lines}:
-            cursor.execute(_ROUTE, route_row(self._budget, path, accounts))
-            if cursor.rowcount:
-                cursor.executemany(_NODE, node_rows(self._budget, path, accounts))
+    def write(self, cursor: Any, lines: Sequence[Entry], *, routes: Collection[Route]) -> None:
+        """Write lines into the journal, after those of the routes that are new."""
+        wanted = {route_id(self._budget, *route): route for route in routes}
+        for ids in chunks(list(wanted)):
+            for (known,) in cursor.execute(_KNOWN + marks(ids), ids):
+                del wanted[known]
+        for route in wanted.values():
+            cursor.execute(_ROUTE, route_row(self._budget, *route))
+            cursor.executemany(_NODE, node_rows(self._budget, *route))
         cursor.executemany(_LINE, [entry_row(self._budget, line) for line in lines])
 
     def lock_accounts(self, cursor: Any) -> None:
