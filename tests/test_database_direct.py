@@ -1,4 +1,4 @@
-"""`Database.fetch`: small reads past SQLAlchemy that keep every promise of a `read()`."""
+"""`Database.fetch` and `write_directly`: past SQLAlchemy, with every promise of a `read()` and a `write()`."""
 
 from __future__ import annotations
 
@@ -187,6 +187,119 @@ def test_direct_reads_of_a_closed_engine_open_anew(tmp_path: Path) -> None:
     assert direct.rows("SELECT 1", ()) == [(1,)]
     direct.close()
     database.close()
+
+
+# --- write_directly ---
+
+
+def add(database: Database, n: int) -> None:
+    mark = "?" if database.dialect == "sqlite" else "%s"
+    with database.write_directly() as cursor:
+        cursor.execute(f"UPDATE counts SET n = n + {mark} WHERE name = 'a'", (n,))
+
+
+def change_and_fail(database: Database) -> None:
+    with database.write_directly() as cursor:
+        cursor.execute("UPDATE counts SET n = 7")
+        raise KeyError
+
+
+def test_what_is_written_directly_is_there_for_everybody(database: Database) -> None:
+    for n in (1, 2):
+        add(database, n)
+    assert database.fetch(N, ("a",)) == [(3,)]
+    with database.read() as connection:
+        assert connection.execute(text("SELECT n FROM counts WHERE name = 'a'")).scalar() == 3
+
+
+def test_an_error_inside_leaves_everything_as_it_was(database: Database) -> None:
+    with pytest.raises(KeyError):
+        change_and_fail(database)
+    assert database.fetch(N, ("a",)) == [(0,)]
+    add(database, 1)
+    assert database.fetch(N, ("a",)) == [(1,)]
+
+
+def test_inside_a_write_it_is_a_savepoint_of_it(database: Database) -> None:
+    assert database.inside_transaction is False
+    with database.write() as connection:
+        assert database.inside_transaction is True
+        connection.execute(text("UPDATE counts SET n = 1 WHERE name = 'a'"))
+        with pytest.raises(KeyError):
+            change_and_fail(database)
+        add(database, 1)
+    assert database.fetch(N, ("a",)) == [(2,)]
+
+
+def test_inside_a_read_it_is_refused(database: Database) -> None:
+    with database.read(), pytest.raises(StoreError, match=r"write\(\) was called inside a read\(\)"):
+        add(database, 1)
+
+
+def test_inside_of_it_no_other_transaction_can_begin(url: str | None, database: Database) -> None:
+    if url is None:
+        pytest.skip("in memory it is a write(), which others join")
+    with database.write_directly():
+        for begin in (database.read, database.write, database.write_directly):
+            with pytest.raises(StoreError, match=r"was begun inside write_directly\(\)"), begin():
+                pass
+        with pytest.raises(StoreError, match=r"was begun inside write_directly\(\)"):
+            database.fetch(N, ("a",))
+    add(database, 1)
+    assert database.fetch(N, ("a",)) == [(1,)]
+
+
+def test_threads_that_write_directly_wait_for_each_other(database: Database) -> None:
+    def work() -> None:
+        for _ in range(20):
+            add(database, 1)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert database.fetch(N, ("a",)) == [(120,)]
+
+
+def test_what_writes_directly_waits_for_another_database_object(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    holder, waiter, hasty = Database(path), Database(path), Database(path, lock_timeout_seconds=0.02)
+    with holder.write() as connection:
+        connection.execute(text("CREATE TABLE counts (name TEXT, n INTEGER)"))
+        connection.execute(text("INSERT INTO counts VALUES ('a', 0)"))
+        thread = threading.Thread(target=add, args=(waiter, 5))
+        thread.start()
+        while not waiter._gate._open:
+            pass
+        with pytest.raises(StoreError, match=r"has been locked for 0\.02 s"):
+            add(hasty, 1)
+    thread.join()
+    add(hasty, 1)
+    assert holder.fetch(N, ("a",)) == [(6,)]
+    for database in (holder, waiter, hasty):
+        database.close()
+
+
+def test_a_mistake_in_a_statement_stays_what_it_is(database: Database) -> None:
+    if database.dialect != "postgresql":
+        pytest.skip("SQLite has one error for mistakes and for files that cannot be used")
+    import psycopg
+
+    with pytest.raises(psycopg.errors.UndefinedTable), database.write_directly() as cursor:
+        cursor.execute("DELETE FROM nothing")
+    add(database, 1)
+
+
+def test_a_cut_connection_is_replaced_when_the_next_transaction_begins(database: Database) -> None:
+    if database.dialect != "postgresql":
+        pytest.skip("a file cuts nobody off")
+    add(database, 1)
+    with database.read() as connection:
+        pid = database._direct._idle[0].info.backend_pid
+        connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+    add(database, 1)
+    assert database.fetch(N, ("a",)) == [(2,)]
 
 
 FORKING = """
