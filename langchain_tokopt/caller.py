@@ -53,12 +53,14 @@ def call_who(request: ModelRequest[Any]) -> Who:
 
 def call_value(request: ModelRequest[Any], *keys: str) -> str | None:
     """What the caller says under one of these keys: in the runtime context, `configurable` or `metadata`."""
+    return next((value for source in call_sources(request) if (value := lookup(source, keys)) is not None), None)
+
+
+def call_sources(request: ModelRequest[Any]) -> list[Any]:
+    """Where a caller may say something: the runtime context, `configurable` and `metadata`, those that there are."""
     config = active_config() or {}
-    for source in (getattr(request.runtime, "context", None), config.get("configurable"), config.get("metadata")):
-        value = lookup(source, keys)
-        if value is not None:
-            return value
-    return None
+    places = (getattr(request.runtime, "context", None), config.get("configurable"), config.get("metadata"))
+    return [place for place in places if place is not None]
 
 
 def caller_is_known(request: ModelRequest[Any]) -> bool:

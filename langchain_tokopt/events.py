@@ -60,7 +60,7 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "project": ("project", "project_id"),
     "task": ("task", "task_id"),
     "agent": ("agent", "agent_name", "lc_agent_name"),
-    "user": ("user_id", "user", "langgraph_auth_user_id"),
+    "user": ("user_id", "user"),
     "thread": ("thread_id",),
     "run": ("run_id",),
     "node": ("langgraph_node",),
@@ -82,8 +82,12 @@ def who(
         metadata,
     ]
     found: dict[str, str] = {}
+    # Whom the server has authenticated is who it is, whatever a client says of itself.
+    authenticated = lookup(config.get("configurable"), ("langgraph_auth_user_id",))
+    if authenticated is not None:
+        found["user"] = authenticated
     for name, keys in _KEYS.items():
-        for source in sources:
+        for source in () if name in found else sources:
             value = lookup(source, keys)
             if value is not None:
                 found[name] = value

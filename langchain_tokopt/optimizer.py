@@ -118,7 +118,7 @@ class TokenOptimizer:
         self.cache = None if off else _part(cache, SemanticCache)
         self.tools = None if off else _part(tools, ToolSelection)
         self.history = None if off else _part(history, HistoryCompression)
-        self.budget = None if off else budget
+        self.budget = budget
         self.savings_guard = savings_guard
         if self.cache:
             self.cache.attach(
@@ -136,7 +136,13 @@ class TokenOptimizer:
                 counter=self.counter, pricing=self.pricing, database=self.database, stays=is_search_result
             )
         if self.budget:
-            self.budget.attach(database=self.database, counter=self.counter, pricing=self.pricing)
+            self.budget.attach(
+                database=self.database,
+                counter=self.counter,
+                pricing=self.pricing,
+                sink=self.telemetry,
+                enforced=mode == "optimize",
+            )
         self._id = uuid.uuid4().hex
         self._background = Background()
         self.middleware: list[FlowMiddleware] = self._flows(keeps_asides=True)
@@ -183,7 +189,7 @@ class TokenOptimizer:
             flows.append(ToolSelectionMiddleware(self.tools, sink=sink, mode=mode, keeps_searches=keeps_asides))
         if self.history:
             flows.append(HistoryCompressionMiddleware(self.history, sink=sink, mode=mode, keeps_retrieved=keeps_asides))
-        if self.budget:
+        if self.budget and self.mode != "off":
             compress = partial(compress_harder, counter=self.counter)
             flows.append(BudgetMiddleware(self.budget, sink=sink, mode=mode, compress=compress))
         flows.append(UsageMiddleware(self.telemetry))
@@ -232,7 +238,7 @@ class TokenOptimizer:
             "embeddings": self.embeddings.name if self.embeddings.loaded else "not loaded yet",
             "parts": [flow.part for flow in self.middleware],
             "cache": self.cache.stats() if self.cache else None,
-            "budget": self.budget.status() if self.budget else None,
+            "budget": _standing(self.budget) if self.budget else None,
             "telemetry": self.telemetry.status(),
         }
 
@@ -263,6 +269,14 @@ class TokenOptimizer:
 def _is_ours(result: ToolMessage) -> bool:
     """Whether the optimiser itself gave this result to the model: what it shows is no news from outside."""
     return is_search_result(result) or is_retrieved(result)
+
+
+def _standing(budget: Budget) -> dict[str, Any]:
+    """Where the budget stands; what is wrong while its ledger cannot be used."""
+    try:
+        return budget.status()
+    except StoreError as error:
+        return {"name": budget.name, "error": str(error)}
 
 
 def _part(given: _P | _Default | None, kind: type[_P]) -> _P | None:

@@ -143,6 +143,7 @@ def test_show_as_json_has_what_status_has(tokopt: Any) -> None:
         "resets_at": "2027-03-02T00:00:00+00:00",
         "hard": True,
         "origin": "code",
+        "share": 0.725,
         "usd": {"limit": "2", "spent": "1.45", "held": "0", "left": "0.55"},
         "tokens": {"limit": 1000, "spent": 0, "held": 0, "left": 1000},
         "calls": {"limit": None, "spent": 2, "held": 0, "left": None},
@@ -305,7 +306,7 @@ def test_what_is_set_is_shown_and_journalled(tokopt: Any) -> None:
     (one,) = as_json(tokopt("show", "project=lab", "--json", "--limited"))["nodes"]
     assert (one["origin"], one["tokens"]["limit"]) == ("set", 5)
     entry = json.loads(tokopt("journal", "project=lab", "--limit", "1", "--json")[1])
-    assert (entry["action"], entry["path"], entry["reason"]) == ("set", "project=lab", "a test")
+    assert (entry["action"], entry["path"], entry["reason"]) == ("set", "project=lab", "5 tokens per day: a test")
 
 
 def test_a_pattern_is_set_and_dropped(tokopt: Any) -> None:

@@ -124,7 +124,9 @@ async def test_shadow_sends_what_the_bare_agent_sends_and_records_what_it_would_
 def test_off_only_meters() -> None:
     with optimizer(mode="off", budget=Budget(tokens=1)) as tokopt:
         assert [flow.part for flow in tokopt.middleware] == ["usage"]
-        assert (tokopt.cache, tokopt.tools, tokopt.history, tokopt.budget) == (None, None, None, None)
+        assert (tokopt.cache, tokopt.tools, tokopt.history) == (None, None, None)
+        with tokopt.budget.spend(input_tokens=100):  # refuses nothing
+            pass
 
 
 def test_every_way_in_counts_each_call_once() -> None:

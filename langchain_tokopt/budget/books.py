@@ -14,6 +14,7 @@ from langchain_tokopt.budget.amounts import Amount
 from langchain_tokopt.budget.hold import Hold
 from langchain_tokopt.budget.leases import Leases
 from langchain_tokopt.budget.ledgers.opening import open_ledger
+from langchain_tokopt.budget.limits import Limit
 from langchain_tokopt.budget.nodes import shown
 from langchain_tokopt.budget.outage import Outage, Owed
 from langchain_tokopt.budget.rules import Rules
@@ -56,7 +57,7 @@ class Books:
         self._opening = threading.Lock()
         self._swept_at = float("-inf")
         self._read_at = float("-inf")
-        self._published = False
+        self._published = self._looking = False
 
     def ledger(self) -> Ledger:
         """The ledger, with the limits that are kept in it laid over those of the code."""
@@ -66,7 +67,9 @@ class Books:
             stored = ledger.limits()
             self._rules.lay_over(one for one in stored if one.source != "code")
             self._read_at = now
-            if not self._published:
+            if self._looking:
+                self._rules.follow(one for one in stored if one.source == "code")
+            elif not self._published:
                 self._published = True
                 self._publish(ledger, stored, now)
         return ledger
@@ -79,7 +82,7 @@ class Books:
         gone = known.keys() - {(one.node, one.per) for one in said}
         with suppress(StoreError):  # a ledger that can only be read can still be looked at
             if fresh:
-                reasons = {one.node: "as the code says" for one in fresh}
+                reasons = {one.node: f"{Limit.stored(one)}, as the code says" for one in fresh}
                 ledger.put_limits(fresh, reasons=reasons, now=now)
             for node, per in sorted(gone):
                 ledger.drop_limit(node, per, source="code", now=now, reason="no longer in the code")
@@ -103,8 +106,8 @@ class Books:
         return self._ledger
 
     def only_look(self) -> None:
-        """Do not publish the limits: they are those of the store itself."""
-        self._published = True
+        """From now on the limits of the code are those that others have published, and none is published."""
+        self._looking = True
 
     def refresh(self) -> None:
         """The next use reads the limits that are kept in the ledger anew."""

@@ -12,7 +12,7 @@ from langchain_tokopt.budget.amounts import MAX_AMOUNT, read_tokens, read_usd
 from langchain_tokopt.budget.books import Books
 from langchain_tokopt.budget.fitting import Fitting
 from langchain_tokopt.budget.ledgers.opening import budget_names, check_store, open_ledger
-from langchain_tokopt.budget.ledgers.words import Correction
+from langchain_tokopt.budget.ledgers.words import Correction, StoredLimit
 from langchain_tokopt.budget.limits import Limit
 from langchain_tokopt.budget.nodes import GLOBAL, LEVELS, Path
 from langchain_tokopt.budget.paths import read_levels
@@ -146,6 +146,7 @@ class Budget(Planned):
         self.ladder = ladder
         self.max_output_tokens = read_tokens("max_output_tokens", max_output_tokens)
         self._counter = counter
+        self.enforced = True
 
     @classmethod
     def opened(cls, store: Database | str | PathLike[str], *, name: str = "default", **settings: Any) -> Budget:
@@ -157,17 +158,19 @@ class Budget(Planned):
             ConfigurationError: There is no budget of that name; the message has the names that there are.
             StoreError: The store cannot be used.
         """
-        ledger, own = open_ledger(store, budget=name)
-        try:
-            published = [one for one in ledger.limits() if one.source == "code"]
-            if not published:
-                names = budget_names(store)
-                there = f"there are: {', '.join(map(repr, names))}" if names else "nothing was spent from it yet"
-                raise ConfigurationError("name", name, f"the store has no budget of that name; {there}")
-        finally:
-            ledger.close()
-            if own is not None:
-                own.close()
+        published: list[StoredLimit] = []
+        names = budget_names(store)
+        if name in names:
+            ledger, own = open_ledger(store, budget=name)
+            try:
+                published = [one for one in ledger.limits() if one.source == "code"]
+            finally:
+                ledger.close()
+                if own is not None:
+                    own.close()
+        if not published:
+            there = f"there are: {', '.join(map(repr, names))}" if names else "nothing was spent from it yet"
+            raise ConfigurationError("name", name, f"the store has no budget of that name; {there}")
         limits: dict[str, list[Limit]] = {}
         for one in published:
             limits.setdefault(one.node, []).append(Limit.stored(one))
@@ -197,12 +200,20 @@ class Budget(Planned):
         database: Database | None = None,
         counter: TokenCounter | None = None,
         pricing: Pricing | None = None,
+        sink: Sink | None = None,
+        enforced: bool = True,
     ) -> Budget:
-        """This budget, with the resources that it does not have yet."""
+        """This budget, with the resources that it does not have yet.
+
+        With `enforced=False` calls through `spend` are never refused; middleware has a mode of its own.
+        """
         if self._books.store is None:
             self._books.store = database
         self._counter = self._counter or counter
         self._prices.pricing = self._prices.pricing or pricing
+        if sink is not None and isinstance(self._sink, NullSink):
+            self._sink = sink
+        self.enforced = enforced
         return self
 
     def spend(
@@ -239,14 +250,15 @@ class Budget(Planned):
     def status(self) -> dict[str, Any]:
         """Every node with a limit or with spending in its current periods: USD as `Decimal`, the rest as `int`.
 
-        `nodes` holds them from the root down, as `Standing.as_json` has them. For a limit per run or thread there are
-        the figures of those that began last.
+        `nodes` holds them from the root down, `share` being how much of the tightest unit is taken. For a limit per run
+        or thread there are the figures of those that began last; of more than a thousand nodes those in which something
+        began last, and `complete` is false.
 
         Raises:
             StoreError: The ledger cannot be used.
         """
-        found = standings(self._books.ledger(), self._rules, self._clock())
-        return {"name": self.name, "nodes": [one.as_json() for one in found]}
+        found, complete = standings(self._books.ledger(), self._rules, self._clock())
+        return {"name": self.name, "nodes": [one.as_json() for one in found], "complete": complete}
 
     def sweep(self, *, sink: Sink | None = None) -> int:
         """How many reservations of dead processes were freed. It also happens by itself, when a call does not fit."""

@@ -34,5 +34,6 @@ def grant(ledger: Ledger, shortage: Shortage, more: Limit, *, reason: str | None
         at=now,
         until=None if ruled.period.end is None else float(ruled.period.end),
     )
-    said = reason or "raised for the rest of its period"
+    said = f"raised by {more.amounts} until its period ends"
+    said = f"{said}: {reason}" if reason else said
     ledger.put_limits([granted], reasons={ruled.rule.node: said}, now=now)

@@ -53,6 +53,10 @@ class History:
         known = {path: is_within(path, node) for path in {bucket.path for bucket in self._all()}}
         return [bucket for bucket in self._all() if known[bucket.path]]
 
+    def paths(self) -> set[str]:
+        """The paths that were spent on."""
+        return {bucket.path for bucket in self._all()}
+
     def pieces(self, node: str) -> list[tuple[float, int]]:
         """What was spent, by the start of each hour or quarter."""
         return [(float(bucket.start), bucket.spent.of(self._unit)) for bucket in self._under(node)]

@@ -108,13 +108,18 @@ class Limit:
         """The period that `now` (Unix time) falls into."""
         return period_at(self.per, now, self.zone)
 
-    def __str__(self) -> str:
+    @property
+    def amounts(self) -> str:
+        """How much it is, in words."""
         parts = [
             *([f"${self.usd:f}"] if self.usd is not None else []),
-            *([f"{self.tokens:,} tokens"] if self.tokens is not None else []),
-            *([f"{self.calls:,} calls"] if self.calls is not None else []),
+            *([f"{self.tokens:,} token{'' if self.tokens == 1 else 's'}"] if self.tokens is not None else []),
+            *([f"{self.calls:,} call{'' if self.calls == 1 else 's'}"] if self.calls is not None else []),
         ]
-        return f"{' and '.join(parts)} {'in all' if self.per == 'forever' else f'per {self.per}'}"
+        return " and ".join(parts)
+
+    def __str__(self) -> str:
+        return f"{self.amounts} {'in all' if self.per == 'forever' else f'per {self.per}'}"
 
 
 def _set(limit: Limit, nano: int | None, tokens: int | None, calls: int | None) -> None:

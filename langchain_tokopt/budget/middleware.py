@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain.agents.middleware.types import (
     AgentState,
     ExtendedModelResponse,
     ModelRequest,
     ModelResponse,
-    PrivateStateAttr,
     hook_config,
 )
 from langchain.agents.structured_output import ProviderStrategy
-from langgraph.channels.untracked_value import UntrackedValue
 from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
 from langgraph.types import Command
-from typing_extensions import NotRequired, Self
+from typing_extensions import Self
 
 from langchain_tokopt.budget.bill import Bill, Biller
 from langchain_tokopt.budget.budget import Budget
@@ -26,6 +24,7 @@ from langchain_tokopt.budget.hold import Hold
 from langchain_tokopt.budget.nodes import Path
 from langchain_tokopt.budget.paths import call_path
 from langchain_tokopt.budget.refusals import unreadable_path
+from langchain_tokopt.budget.runs import RUN_KEY, RunState, calling_tool, execution, named_thread, run_of
 from langchain_tokopt.budget.steps import Climbed, Compress, Ended, Place, climb, is_end
 from langchain_tokopt.budget.watch import active_watch, watching
 from langchain_tokopt.budget.worst_case import worst_case
@@ -34,15 +33,9 @@ from langchain_tokopt.errors import BudgetExceededError, ConfigurationError
 from langchain_tokopt.flow import Flow, FlowMiddleware, plain
 
 if TYPE_CHECKING:
+    from langgraph.prebuilt.tool_node import ToolCallRequest
+
     from langchain_tokopt.events import Mode, Sink
-
-RUN_KEY = "tokopt_run"
-
-
-class RunState(AgentState[Any]):
-    """Tells the runs of one thread apart: like LangChain's own `run_limit`, a run is one invocation."""
-
-    tokopt_run: NotRequired[Annotated[str, UntrackedValue(str, guard=False), PrivateStateAttr]]
 
 
 class BudgetMiddleware(FlowMiddleware):
@@ -62,9 +55,13 @@ class BudgetMiddleware(FlowMiddleware):
     part: ClassVar[str] = "budget"
 
     def __new__(cls, budget: object = None, **settings: Any) -> Self:
-        """An instance that can also end the agent's loop, where the budget asks for that."""
-        ends = isinstance(budget, Budget) and "end" in budget.ladder and settings.get("mode") != "shadow"
-        return object.__new__(_EndingBudgetMiddleware if ends and cls is BudgetMiddleware else cls)  # type: ignore[return-value]
+        """An instance with the hooks that the budget needs, and no others: each has its price."""
+        if cls is not BudgetMiddleware or not isinstance(budget, Budget):
+            return object.__new__(cls)
+        ends = "end" in budget.ladder and settings.get("mode") != "shadow"
+        if budget.scoped:
+            return object.__new__(_EndingAndNamingBudgetMiddleware if ends else _NamingBudgetMiddleware)  # type: ignore[return-value]
+        return object.__new__(_EndingBudgetMiddleware if ends else cls)  # type: ignore[return-value]
 
     def __init__(
         self,
@@ -119,8 +116,8 @@ class BudgetMiddleware(FlowMiddleware):
 
     def _reserve(self, request: ModelRequest[Any]) -> Climbed | Ended:
         try:
-            run, who = self._run(request), call_who(request)
-            place = Place(self._path(request), who, run, _named_thread(request) or run)
+            run, who = run_of(request) if self.budget.scoped else None, call_who(request)
+            place = Place(self._path(request), who, run, named_thread(request) or run)
             if self.mode == "optimize":
                 return climb(self.budget, request, place=place, sink=self.sink, compress=self._compress)
             case = worst_case(request, self.budget.counter, max_output_tokens=self.budget.max_output_tokens)
@@ -156,27 +153,32 @@ class BudgetMiddleware(FlowMiddleware):
         else:
             self.budget.settle(hold, bill.usage, usd=bill.usd, reason=reason, sink=self.sink)
 
-    # --- which run a call belongs to ---
-
-    def _run(self, request: ModelRequest[Any]) -> str | None:
-        """The run that the call belongs to; `None` where no limit is for a run or a thread, or nothing is known.
-
-        Unless it was named, a run is known by its first model call. One that is tried again keeps its task id, so that
-        all attempts count together.
-        """
-        if not self.budget.scoped:
-            return None
-        found = _named_run(request) or request.state.get(RUN_KEY) or _execution(request, "task_id")
-        return None if found is None else str(found)
-
     def _marked(self, request: ModelRequest[Any], outcome: Any) -> Any:
-        """What was returned, with a name for the run where it has none, for the agent's next call."""
-        if not self.budget.scoped or RUN_KEY in request.state or _named_run(request):
+        """What was returned, with the name of the run: for the agent's next call, and for its tools."""
+        if not self.budget.scoped or RUN_KEY in request.state:
             return outcome
-        task = _execution(request, "task_id")
-        if task is None:
+        run = run_of(request)
+        if run is None or execution(request, "task_id") is None:
             return outcome
-        return ExtendedModelResponse(model_response=plain(outcome), command=Command(update={RUN_KEY: task}))
+        return ExtendedModelResponse(model_response=plain(outcome), command=Command(update={RUN_KEY: run}))
+
+
+class _NamingBudgetMiddleware(BudgetMiddleware):
+    """Also tells the agents that a tool calls whose run they belong to. Only for limits on runs and threads."""
+
+    @property
+    def name(self) -> str:
+        return self._name or BudgetMiddleware.__name__
+
+    def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Any]) -> Any:
+        with calling_tool(request):
+            return handler(request)
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Any]]
+    ) -> Any:
+        with calling_tool(request):
+            return await handler(request)
 
 
 class _EndingBudgetMiddleware(BudgetMiddleware):
@@ -199,16 +201,5 @@ class _EndingBudgetMiddleware(BudgetMiddleware):
         return self.after_model(state, runtime)
 
 
-def _named_run(request: ModelRequest[Any]) -> str | None:
-    """The id that the caller gave to the run."""
-    return call_who(request).run or _execution(request, "run_id")
-
-
-def _named_thread(request: ModelRequest[Any]) -> str | None:
-    """The id that the caller gave to the thread. Without a thread, a run is a thread of its own."""
-    return call_who(request).thread or _execution(request, "thread_id")
-
-
-def _execution(request: ModelRequest[Any], name: str) -> str | None:
-    """A field of LangGraph's execution info, which is there inside a graph only."""
-    return getattr(getattr(request.runtime, "execution_info", None), name, None)
+class _EndingAndNamingBudgetMiddleware(_EndingBudgetMiddleware, _NamingBudgetMiddleware):
+    """Does both."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_tokopt.budget.nodes import Path
-from langchain_tokopt.caller import call_value, call_who
+from langchain_tokopt.caller import call_sources, call_value, call_who
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import Who
 
@@ -47,9 +47,10 @@ def call_path(request: ModelRequest[Any], levels: Sequence[str]) -> Path:
     Raises:
         ConfigurationError: What the caller says is no path.
     """
-    said = call_value(request, PATH_KEY)
-    if said is not None:
-        return Path.read(said, PATH_KEY)
+    for source in call_sources(request):
+        said = source.get(PATH_KEY) if isinstance(source, Mapping) else getattr(source, PATH_KEY, None)
+        if said is not None:
+            return Path.read(said, PATH_KEY)
     who = call_who(request)
     return Path.of(
         (level, getattr(who, level) if level in _KNOWN else call_value(request, level, f"{level}_id"))

@@ -65,7 +65,8 @@ class Planned(Calls):
             at=now,
             until=until,
         )
-        ledger.put_limits([stored], reasons={stored.node: reason} if reason else None, now=now)
+        said = f"{limit}: {reason}" if reason else str(limit)
+        ledger.put_limits([stored], reasons={stored.node: said}, now=now)
         self._books.refresh()
 
     def drop_limit(self, node: str, per: Per, *, reason: str | None = None) -> bool:
@@ -90,8 +91,9 @@ class Planned(Calls):
     def allocate(self, node: str = "global", allocation: Allocation | None = None, *, apply: bool = True) -> Plan:
         """How the children of the node share its budget from now on; with `apply=False` only how they would.
 
-        Each share is kept with the ledger as a limit of the child, beside the limits that it has. A limit that was set
-        by hand stays as it is: the others share what it leaves. `allocation`: by default the one that the budget was
+        Each share is kept with the ledger as a limit of the child, beside the limits that it has, to the end of the
+        period and of the next, if it is not made anew before. A limit that was set by hand stays as it is: the others
+        share what it leaves. `allocation`: by default the one that the budget was
         given for the node, else in proportion to use.
 
         Raises:

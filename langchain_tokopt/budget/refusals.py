@@ -8,9 +8,10 @@ from langchain_core.exceptions import ModelError
 
 from langchain_tokopt.budget.hold import Shortage
 from langchain_tokopt.budget.nodes import GLOBAL, Path, shown
+from langchain_tokopt.budget.planning.saying import amount
 from langchain_tokopt.budget.rules import Ruled
 from langchain_tokopt.errors import BudgetExceededError, ConfigurationError, StoreError
-from langchain_tokopt.pricing import from_nano
+from langchain_tokopt.pricing import from_nano, to_nano
 
 UNKNOWN = Decimal("NaN")
 
@@ -136,9 +137,15 @@ def farewell(refused: BudgetExceededError) -> str:
         return "I have to stop here: this model's price is not known, and the budget allows no call without one."
     if isinstance(refused, UnknownNodeError):
         return "I have to stop here: the budget has no limit for who is asking, and allows no call without one."
-    unit = "USD" if refused.unit == "usd" else refused.unit
+    limit, spent, needed = (_for_people(each, refused.unit) for each in (refused.limit, refused.spent, refused.needed))
     afresh = f" It starts afresh at {refused.resets_at:%Y-%m-%d %H:%M} UTC." if refused.resets_at else ""
     return (
-        f"I have to stop here: the budget does not allow another call. {refused.spent} of {refused.limit} {unit} are "
-        f"spent or held, and the call may take up to {refused.needed}.{afresh}"
+        f"I have to stop here: the budget does not allow another call. {spent} of {limit} is spent or held, and the "
+        f"call may take up to {needed}.{afresh}"
     )
+
+
+def _for_people(value: Decimal | int, unit: str) -> str:
+    if unit == "usd":
+        return amount(to_nano(Decimal(value)), "usd")
+    return amount(int(value), "calls" if unit == "calls" else "tokens")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -92,6 +93,13 @@ class Rules:
             for pattern, limit in self._code
         ]
 
+    def follow(self, published: Iterable[StoredLimit]) -> None:
+        """From now on the code says what was published; what is empty changes nothing."""
+        code = [(one.pattern, one.limit) for one in _written(tuple(published), "code")]
+        if code and code != self._code:
+            self._code = code
+            self._laid = _Laid(code, self._laid.stored)
+
     def lay_over(self, stored: Iterable[StoredLimit]) -> None:
         """From now on what is kept with the ledger is this."""
         new = tuple(stored)
@@ -159,18 +167,17 @@ class _Laid:
         found = {(limit.per, limit.timezone) for limit in lasting if not limit.scoped}
         self.counted: list[tuple[Per, str]] = sorted(found) or [("forever", "UTC")]
         self.zones = {name: read_timezone(name) for _, name in self.counted}
-        self._changing = bool(self.granted) or any(one.until is not None for one in (*self.set, *self.allocated))
-        self._known: dict[Path, tuple[Rule, ...]] = {}
+        self._ends = sorted(one.until for one in (*self.set, *self.allocated) if one.until is not None)
+        self._known: dict[tuple[Path, int], tuple[Rule, ...]] = {}
 
     def on(self, path: Path, now: float, scopes: Mapping[str, str]) -> tuple[Rule, ...]:
-        if self._changing:
-            return tuple(self._with_grants(rule, now, scopes) for rule in self._rules(path, now))
-        known = self._known.get(path)
+        ended = bisect_right(self._ends, now)  # between two ends nothing changes
+        known = self._known.get((path, ended))
         if known is None:
             if len(self._known) >= _PATHS_KEPT:
                 self._known = {}
-            known = self._known[path] = self._rules(path, now)
-        return known
+            known = self._known[path, ended] = self._rules(path, now)
+        return tuple(self._with_grants(rule, now, scopes) for rule in known) if self.granted else known
 
     def _rules(self, path: Path, now: float) -> tuple[Rule, ...]:
         best: dict[tuple[str, Per], tuple[tuple[bool, int], Rule]] = {}

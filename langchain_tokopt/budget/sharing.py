@@ -8,8 +8,9 @@ from langchain_tokopt.budget.history import History
 from langchain_tokopt.budget.ledgers.contract import Ledger
 from langchain_tokopt.budget.ledgers.words import Account, StoredLimit
 from langchain_tokopt.budget.limits import Limit
-from langchain_tokopt.budget.nodes import node_path, shown
+from langchain_tokopt.budget.nodes import Path, node_path, shown
 from langchain_tokopt.budget.planning import Child, Plan, allocate, rebalance
+from langchain_tokopt.budget.planning.saying import amount
 from langchain_tokopt.budget.rules import Rule, Rules
 from langchain_tokopt.errors import ConfigurationError
 
@@ -35,6 +36,7 @@ class Sharing:
         self._unit: Unit = read_unit(allocation.unit) if allocation.unit else self.limit.units[0]
         self._total = min(most for rule in shared if (most := rule.limit.of(self._unit)) is not None)
         self._period = self.limit.period(now)
+        self._history = History(ledger, self.limit, self._unit, now)
         self._children: tuple[Child, ...] = ()
 
     def plan(self, *, moving: bool) -> Plan:
@@ -74,11 +76,20 @@ class Sharing:
                 timezone=self.limit.timezone,
                 source="allocated",
                 at=self._now,
+                until=self._until,
             )
             for share in changed
         ]
         if stored:
-            self._ledger.put_limits(stored, reasons={share.name: share.reason for share in changed}, now=self._now)
+            reasons = {share.name: f"{amount(share.after, plan.unit)}: {share.reason}" for share in changed}
+            self._ledger.put_limits(stored, reasons=reasons, now=self._now)
+
+    @property
+    def _until(self) -> float | None:
+        """Shares that nobody makes anew hold to the end of the next period, so that they do not outlive their use."""
+        end = self._period.end
+        following = None if end is None else self.limit.period(end).end
+        return None if following is None else float(following)
 
     def _read(self) -> tuple[tuple[Child, ...], int]:
         """Those who share, and what was used on the node beside them: that is gone."""
@@ -89,8 +100,7 @@ class Sharing:
             remedy = "nobody has spent on it yet: name those who share, with Allocation(children=[...])"
             raise ConfigurationError("children", shown(self._node), remedy)
         used = self._used([*names, self._node])
-        history = History(self._ledger, self.limit, self._unit, self._now)
-        children = []
+        history, children = self._history, []
         for name in names:
             pinned, most, current = self._bounds(name)
             cap = min((bound for bound in (caps.get(name), most) if bound is not None), default=None)
@@ -126,11 +136,20 @@ class Sharing:
         per = self.limit.per
         seen = {account.node for account in self._ledger.accounts(per=per, period=self._period.start)}
         limited = {str(pattern) for pattern, limit in self._rules.named() if limit.per == per and not pattern.wildcards}
+        across = self._across()
         return {
             name
-            for name in seen | limited
+            for name in (seen | limited) - across
             if name and name.startswith(below) and len(node_path(name).segments) == depth
         }
+
+    def _across(self) -> set[str]:
+        """Nodes that calls count on beside their path, such as "user=ann" across all projects: nobody's children."""
+        below, across = set[str](), set[str]()
+        for path in map(Path.read, self._history.paths()):
+            below.update(path.nodes)
+            across.update(rule.node for rule in self._rules.on(path, self._now))
+        return across - below
 
     def _bounds(self, child: str) -> tuple[int | None, int | None, int | None]:
         """What was set for a child by hand, the most that the code lets it have, and the share that it has now."""

@@ -71,7 +71,8 @@ class Spending:
         if self.hold is not None:
             msg = "this block was entered before: call `budget.spend(...)` for each call"
             raise RuntimeError(msg)
-        self.hold = self._budget.reserve(self._case, path=self._path, who=self._who, sink=self._sink)
+        enforce = self._budget.enforced
+        self.hold = self._budget.reserve(self._case, path=self._path, who=self._who, sink=self._sink, enforce=enforce)
         return self
 
     def __exit__(

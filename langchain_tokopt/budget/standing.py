@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_tokopt.budget.ledgers.contract import Ledger
@@ -13,6 +13,7 @@ from langchain_tokopt.budget.nodes import node_path, shown
 from langchain_tokopt.budget.periods import ALWAYS, Per, Period
 from langchain_tokopt.budget.rules import Origin, Rules
 
+_NODES_SHOWN = 1000
 _SCOPES_SHOWN = 20
 
 
@@ -56,35 +57,46 @@ class Standing:
             "resets_at": self.period.resets_at,
             "hard": None if self.limit is None else self.limit.hard,
             "origin": self.origin,
+            "share": self.share,
             **figures(self.balance, self.limit),
         }
 
 
-def standings(ledger: Ledger, rules: Rules, now: float) -> list[Standing]:
-    """All nodes that are counted or limited just now, from the root down; of runs and threads those that began last.
+def standings(ledger: Ledger, rules: Rules, now: float) -> tuple[list[Standing], bool]:
+    """All nodes that are counted or limited just now, from the root down, and whether these are all.
+
+    Of very many nodes there are those in which something began last, with the nodes above them; of runs and threads the
+    last ones.
 
     Raises:
         StoreError: The ledger cannot be used.
     """
     periods = rules.periods(now)
     found: dict[Account, Balance] = {}
+    complete = True
     for per, period in periods:
-        found |= ledger.accounts(per=per, period=period.start)
+        counted = ledger.accounts(per=per, period=period.start, count=_NODES_SHOWN)
+        complete &= len(counted) < _NODES_SHOWN
+        found |= counted
     named = rules.named()
     for per in sorted({limit.per for _, limit in named if limit.scoped}):
         found |= ledger.accounts(per=per, period=0, count=_SCOPES_SHOWN)
+    wanted = [Account("", per, period.start) for per, period in periods]
     # A node with a limit is shown before anything was spent on it.
-    idle = [
+    wanted += [
         Account(str(pattern), limit.per, limit.period(now).start)
         for pattern, limit in named
         if not limit.scoped and not pattern.wildcards
     ]
-    missing = [
-        account for account in [*(Account("", per, p.start) for per, p in periods), *idle] if account not in found
+    wanted += [
+        replace(account, node=node)
+        for account in found
+        if not account.scope
+        for node in node_path(account.node).nodes[1:-1]
     ]
-    found |= ledger.balances(list(dict.fromkeys(missing)))
+    found |= ledger.balances([account for account in dict.fromkeys(wanted) if account not in found])
     ends = {(per, period.start): period for per, period in periods}
-    return _sorted(_standing(account, balance, rules, ends, now) for account, balance in found.items())
+    return _sorted(_standing(account, balance, rules, ends, now) for account, balance in found.items()), complete
 
 
 def _standing(

@@ -76,6 +76,7 @@ def test_the_life_of_a_call(make: Callable[..., Budget], sink: ListSink) -> None
                 "resets_at": None,
                 "hard": True,
                 "origin": "code",
+                "share": 0.2,
                 "usd": {"limit": Decimal("0.01"), "spent": 0, "held": Decimal("0.0011"), "left": Decimal("0.0089")},
                 "tokens": {"limit": 1000, "spent": 0, "held": 200, "left": 800},
                 "calls": {"limit": None, "spent": 0, "held": 1, "left": None},
@@ -87,11 +88,13 @@ def test_the_life_of_a_call(make: Callable[..., Budget], sink: ListSink) -> None
                 "resets_at": None,
                 "hard": None,
                 "origin": None,
+                "share": None,
                 "usd": {"limit": None, "spent": 0, "held": Decimal("0.0011"), "left": None},
                 "tokens": {"limit": None, "spent": 0, "held": 200, "left": None},
                 "calls": {"limit": None, "spent": 0, "held": 1, "left": None},
             },
         ],
+        "complete": True,
     }
     budget.settle(hold, usage(90, 20))
     status = root(budget)

@@ -439,7 +439,7 @@ async def test_a_refusal_can_end_the_run_under_pending_tool_results(
     kinds = [message.type for message in result["messages"]]
     assert kinds == ["human", "ai", "tool", "ai"]
     last = result["messages"][-1]
-    assert last.text.startswith("I have to stop here: the budget does not allow another call. 0.0009 of 0.0018 USD")
+    assert last.text.startswith("I have to stop here: the budget does not allow another call. $0.0009 of $0.0018 is")
     assert last.tool_calls == []
     assert last.response_metadata == {"finish_reason": "budget_exceeded"}
     assert len(model.calls) == 1
@@ -835,3 +835,46 @@ def test_a_path_that_cannot_be_read_stops_the_call(make: Callable[..., Budget], 
     assert model.calls == []
     create_agent(model, middleware=[BudgetMiddleware(budget, mode="shadow")]).invoke(HI, config)
     assert nodes(budget) == {"global"}
+
+
+# --- agents that tools call ---
+
+
+@pytest.mark.parametrize("per", ["run", "thread"])
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_what_a_tool_s_agent_spends_belongs_to_the_run_that_called_it(
+    make: Callable[..., Budget], per: str, named: bool, is_async: bool
+) -> None:
+    budget = make(limits={"global": Limit(usd="1", per=per)})  # type: ignore[arg-type]
+    inner: Any = create_agent(ScriptedModel(responses=[ANSWER]), middleware=[BudgetMiddleware(budget)])
+
+    @tool
+    async def ask_later(question: str) -> str:
+        """Asks a colleague."""
+        return (await inner.ainvoke(HI))["messages"][-1].text
+
+    @tool
+    def ask(question: str) -> str:
+        """Asks a colleague."""
+        return inner.invoke(HI)["messages"][-1].text
+
+    used = ask_later if is_async else ask
+    calls = [{"name": used.name, "args": {"question": "?"}, "id": f"c{number}"} for number in range(2)]
+    model = ScriptedModel(responses=[ai(tool_calls=calls, input_tokens=100, output_tokens=50), ANSWER] * 2)
+    outer: Any = create_agent(model, [used], middleware=[BudgetMiddleware(budget)])
+    config: Any = {"run_id": UUID(int=7)} if named else {}
+    for _ in range(2):
+        await outer.ainvoke(HI, config) if is_async else outer.invoke(HI, config)
+    found = [figures["usd"]["spent"] for figures in scopes(budget).values()]
+    assert found == ([8 * PRICE] if named else [4 * PRICE, 4 * PRICE])
+    await inner.ainvoke(HI) if is_async else inner.invoke(HI)
+    assert len(scopes(budget)) == len(found) + 1
+
+
+def test_only_limits_on_runs_and_threads_look_at_tool_calls(make: Callable[..., Budget]) -> None:
+    assert type(BudgetMiddleware(make(usd="1"))) is BudgetMiddleware
+    both = BudgetMiddleware(make(usd="1", per="run", on_exceeded="end"))
+    assert type(both).wrap_tool_call is not AgentMiddleware.wrap_tool_call
+    assert type(both).after_model is not AgentMiddleware.after_model
+    assert both.name == "BudgetMiddleware"

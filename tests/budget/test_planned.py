@@ -62,7 +62,7 @@ def test_what_is_set_holds_for_every_process_until_it_is_dropped(make: Callable[
         spend(other, "user=ann", "0.4")
     spend(other, "user=bob", "0.6")
     entry = one.journal("user=ann")[0]
-    assert (entry.action, entry.path, entry.reason) == ("set", "user=ann", "too fast")
+    assert (entry.action, entry.path, entry.reason) == ("set", "user=ann", "$0.5 per day: too fast")
     assert one.drop_limit("user=ann", "day")
     assert not one.drop_limit("user=ann", "day")
     clock.advance(5)
@@ -110,7 +110,7 @@ def test_the_children_of_a_node_share_its_budget(make: Callable[..., Budget]) ->
         spend(budget, "project=shop/agent=a", "2.6")
     assert (refused.value.node, refused.value.limit) == ("project=shop/agent=a", 3)
     moved = [entry for entry in budget.journal("project=shop/agent=a") if entry.action == "moved"]
-    assert [entry.reason for entry in moved] == [share.reason for share in plan.shares[:1]]
+    assert [entry.reason for entry in moved] == [f"$3.00: {plan.shares[0].reason}"]
 
 
 def test_what_was_spent_beside_the_children_is_gone(make: Callable[..., Budget]) -> None:

@@ -177,5 +177,5 @@ def test_a_limit_that_cannot_work_is_refused(settings: dict[str, Any]) -> None:
 
 def test_a_limit_says_what_it_is() -> None:
     assert str(Limit(usd=0.25, tokens=1000, per="day")) == "$0.25 and 1,000 tokens per day"
-    assert str(Limit(calls=1)) == "1 calls in all"
+    assert str(Limit(calls=1)) == "1 call in all"
     assert Limit(usd=5) == Limit(usd="5.00")

@@ -57,7 +57,7 @@ class Told:
     def _takes(self, name: str) -> str:
         child = self._children[name]
         had = child.current or 0
-        if had < child.used:
+        if child.current is not None and had < child.used:
             return f"has used {amount(child.used, self._unit)}, more than its {amount(had, self._unit)}"
         if had < child.floor:
             return f"is to have {amount(child.floor, self._unit)} at least"
@@ -114,5 +114,8 @@ class Told:
         for child, need in zip(children, foreseen(children), strict=True):
             more = amount(need - child.used, self._unit)
             guess = "" if child.forecast is not None else ", if it is like the others"
-            said.append(f"will need about {more} more{guess}" if need > child.used else "will need nothing more")
+            if need > child.used:
+                said.append(f"will need about {more} more{guess}")
+            else:
+                said.append("will need nothing more" if child.forecast is not None else "has as good a claim as any")
         return said

@@ -58,7 +58,7 @@ def question(budget: str, shortage: Shortage, *, model: str | None, problem: str
 
 
 def _amount(value: Any, unit: str) -> str:
-    return f"{value:f} USD" if unit == "usd" else f"{value} {unit}"
+    return f"{value:f} USD" if unit == "usd" else f"{value} {unit if value != 1 else unit[:-1]}"
 
 
 def _plain(value: Any) -> str | int:

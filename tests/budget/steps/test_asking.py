@@ -190,7 +190,7 @@ async def test_a_raised_limit_holds_for_the_rest_of_the_period(
     assert result["messages"][-1].text == "done"
     [granted] = ledger.granted
     assert (granted.nano, granted.until) == (2_000_000, NOON + 12 * 3600)
-    assert "raised by the user, who was asked" in ledger.reasons
+    assert "raised by $0.002 until its period ends: raised by the user, who was asked" in ledger.reasons
     # 0.0006 of 0.003 are spent, so three more fit.
     for _ in range(3):
         assert asked(await run(agent, HI, is_async)) == []
@@ -209,7 +209,7 @@ def test_what_was_approved_and_what_was_raised_is_in_the_journal(make: Callable[
     told = [(entry.action, entry.reason) for entry in reversed(budget.journal()) if entry.action != "reserved"]
     assert told[-3:] == [
         ("settled", "approved by the user, beyond the limit"),
-        ("set", "raised by the user, who was asked"),
+        ("set", "raised by $0.01 until its period ends: raised by the user, who was asked"),
         ("settled", None),
     ]
     assert budget.reconcile() == []
