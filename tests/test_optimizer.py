@@ -30,7 +30,7 @@ from langchain_tokopt import (
     TokenOptimizer,
     ToolSelection,
 )
-from langchain_tokopt.events import CacheLookup, Decision, Failure, ModelCall
+from langchain_tokopt.events import CacheLookup, Decision, Failure, ModelCall, Reservation
 from tests.fakes import ScriptedModel, TableEmbeddings, ai
 
 LOG = "\n".join(f"10:{n:02d} worker {n} finished its job in {n * 37} ms" for n in range(60))
@@ -319,6 +319,29 @@ def test_only_the_budget_stops_a_call() -> None:
         with pytest.raises(BudgetExceededError):
             tokopt.wrap(model).invoke("hi")
     assert model.calls == []
+
+
+def test_the_budget_of_an_optimizer_tells_it_what_is_spent_past_langchain() -> None:
+    with optimizer(budget=Budget(usd=1)) as tokopt:
+        with tokopt.budget.spend("agent=search", usd="0.5"):
+            pass
+        told = [e.action for e in tokopt.telemetry.events() if isinstance(e, Reservation)]
+    assert told == ["reserved", "settled"]
+
+
+@pytest.mark.parametrize("mode", ["shadow", "off"])
+def test_no_call_is_refused_where_the_optimizer_changes_nothing(mode: Any) -> None:
+    with optimizer(budget=Budget(usd="0.1"), mode=mode) as tokopt:
+        with tokopt.budget.spend("agent=search", usd="0.5"):
+            pass
+        assert tokopt.budget.status()["nodes"][0]["usd"]["spent"] == Decimal("0.5")
+
+
+def test_a_status_says_that_a_budget_cannot_be_looked_at(tmp_path: Path) -> None:
+    database = Database(tmp_path / "budget.db")
+    with optimizer(budget=Budget(usd=1, store=database)) as tokopt:
+        database.close()
+        assert "is closed" in tokopt.status()["budget"]["error"]
 
 
 def test_a_call_that_does_not_fit_is_compressed_until_it_does() -> None:

@@ -822,10 +822,19 @@ def test_a_caller_says_the_whole_path(make: Callable[..., Budget]) -> None:
     agent = create_agent(ScriptedModel(responses=[ANSWER]), middleware=[BudgetMiddleware(budget)])
     agent.invoke(HI, {"configurable": {"budget_path": "acme/red", "user_id": "ann"}})
     assert nodes(budget) == {"global", "acme", "acme/red"}
+    agent.invoke(HI, {"configurable": {"budget_path": ["acme", "a/b"]}})
+    assert "acme/a%2Fb" in nodes(budget)
 
 
-@pytest.mark.parametrize("path", ["a//b", "acme/*", "x" * 200])
-def test_a_path_that_cannot_be_read_stops_the_call(make: Callable[..., Budget], path: str) -> None:
+def test_a_client_cannot_be_another_user_than_the_server_knows(make: Callable[..., Budget]) -> None:
+    budget = make(limits={"user=*": Limit(usd="1", per="day")}, levels=("user",))
+    agent = create_agent(ScriptedModel(responses=[ANSWER]), middleware=[BudgetMiddleware(budget)])
+    agent.invoke(HI, {"configurable": {"user_id": "rich", "langgraph_auth_user_id": "ann"}})
+    assert nodes(budget) == {"global", "user=ann"}
+
+
+@pytest.mark.parametrize("path", ["a//b", "acme/*", "x" * 200, 7, ["acme", 7], {"a": 1}])
+def test_a_path_that_cannot_be_read_stops_the_call(make: Callable[..., Budget], path: Any) -> None:
     budget = make(limits=LIMITS)
     model = ScriptedModel(responses=[ANSWER])
     config: Any = {"configurable": {"budget_path": path}}

@@ -120,6 +120,27 @@ def test_what_was_spent_beside_the_children_is_gone(make: Callable[..., Budget])
     assert (plan.total, [share.after for share in plan.shares]) == (6 * 10**9, [3 * 10**9, 3 * 10**9])
 
 
+def test_a_node_across_all_paths_is_nobody_s_child(make: Callable[..., Budget]) -> None:
+    budget = make({"global": Limit(usd=10, per="day"), "user=*": Limit(usd=1, per="day")})
+    spend(budget, "project=a/user=ann", "0.1")
+    spend(budget, "project=b/user=ann", "0.1")
+    budget.allocate("global", Allocation(strategy="equal"))
+    assert shares(budget) == {"project=a": 5, "project=b": 5}
+    spend(budget, "user=ann", "0.1")  # now ann stands below the root as well
+    plan = budget.allocate("global", Allocation(strategy="equal"), apply=False)
+    assert [share.name for share in plan.shares] == ["project=a", "project=b", "user=ann"]
+
+
+def test_shares_that_nobody_makes_anew_end_with_the_next_period(make: Callable[..., Budget], clock: FakeClock) -> None:
+    budget = make({"global": Limit(usd=10, per="day")})
+    budget.allocate("global", Allocation(strategy="equal", children=["agent=a", "agent=b"]))
+    clock.now = MONDAY + 2 * DAY - 1
+    with pytest.raises(BudgetExceededError):
+        spend(budget, "agent=a", "6")
+    clock.now = MONDAY + 2 * DAY
+    spend(budget, "agent=a", "6")
+
+
 def test_a_limit_that_was_set_by_hand_stays_and_the_code_s_is_a_cap(make: Callable[..., Budget]) -> None:
     budget = make({"global": Limit(usd=10, per="day"), "agent=a": Limit(usd=1, per="day")})
     budget.set_limit("agent=b", Limit(usd=2, per="day"))
