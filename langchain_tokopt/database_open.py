@@ -149,8 +149,10 @@ def _postgresql(url: URL, timeout_seconds: float) -> Engine:
     from sqlalchemy import create_engine, event
 
     args = {} if "connect_timeout" in url.query else {"connect_timeout": 10}
+    # A server takes 100 connections, unless it is told otherwise, and refuses more: many threads rather wait for one.
+    pool: dict[str, Any] = {"pool_size": 8, "max_overflow": 0, "pool_timeout": timeout_seconds, "pool_pre_ping": True}
     try:
-        engine = create_engine(url, connect_args=args, pool_pre_ping=True, hide_parameters=True)
+        engine = create_engine(url, connect_args=args, hide_parameters=True, **pool)
     except ImportError as error:
         msg = f'{masked(url)} needs psycopg, which is not installed: pip install "langchain-tokopt[postgres]"'
         raise MissingDependencyError(msg) from error

@@ -55,6 +55,8 @@ class Books:
         self._own_database: Database | None = None
         self._ledger: Ledger | None = None
         self._opening = threading.Lock()
+        self._attempts = 0
+        self._failure: StoreError | None = None
         self._swept_at = float("-inf")
         self._read_at = float("-inf")
         self._published = self._looking = False
@@ -88,22 +90,31 @@ class Books:
                 ledger.drop_limit(node, per, source="code", now=now, reason="no longer in the code")
 
     def _open(self) -> Ledger:
-        if self.store is None:
-            with self._opening:
-                if self.store is None:
-                    from langchain_tokopt.database import Database
+        """The ledger, opened by one thread: those that waited for it share what came of it, a failure too.
 
-                    self.store = self._own_database = Database()
-        # Not under the lock: while a server cannot be reached, threads must not wait for each other's attempts.
-        ledger, own = open_ledger(self.store, budget=self.name)
+        If each opened it for itself, a server would have to take a connection from every thread at once; if each tried
+        after the other, the last would wait for all of their attempts.
+        """
+        attempts = self._attempts
         with self._opening:
-            if self._ledger is None:
-                self._ledger, self._own_database = ledger, self._own_database or own
-                return ledger
-        ledger.close()
-        if own is not None:
-            own.close()
-        return self._ledger
+            if self._ledger is not None:
+                return self._ledger
+            if self._attempts != attempts and self._failure is not None:
+                raise StoreError(*self._failure.args) from self._failure
+            if self.store is None:
+                from langchain_tokopt.database import Database
+
+                self.store = self._own_database = Database()
+            self._failure = None
+            try:
+                self._ledger, own = open_ledger(self.store, budget=self.name)
+            except StoreError as error:
+                self._failure = error
+                raise
+            finally:
+                self._attempts += 1
+            self._own_database = self._own_database or own
+            return self._ledger
 
     def only_look(self) -> None:
         """From now on the limits of the code are those that others have published, and none is published."""
