@@ -53,7 +53,7 @@ from langchain_tokopt.pricing import from_nano
 OURS = ("sqlite", "postgres", "redis")
 METHODS = (*OURS, "check-then-spend", "litellm")
 PLENTY = 10**15  # nano-USD: no limit is near
-KILLED_AFTER_SECONDS = 1.5
+KILLED_AFTER_SECONDS = 0.5
 RUN = f"benchmark-{uuid.uuid4().hex[:8]}"  # what its budgets are called begins so
 
 
@@ -155,8 +155,9 @@ def nothing_stays_held(place: Place, shape: tuple[int, int], args: argparse.Name
     limits = {"global": PLENTY}
     name = f"{RUN}-killed-{processes}x{threads}"
     load = partial(Load, threads=threads, model_ms=20.0, failing=0.3, levels=args.levels, seed=args.seed)
-    program = place.program(name, limits)
-    outcome = run_and_kill(program, [load(n) for n in range(processes)], after_seconds=KILLED_AFTER_SECONDS)
+    program, loads = place.program(name, limits), [load(n) for n in range(processes)]
+    with closing(opened(place.url, name, limits)) as budget:
+        outcome = run_and_kill(program, loads, begun=lambda: booked(budget)[1] > 0, after_seconds=KILLED_AFTER_SECONDS)
     for error in outcome.errors[:3]:
         print(f"{place.method}: {error}", file=sys.stderr)
     now = time.time()

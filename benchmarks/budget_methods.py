@@ -56,6 +56,7 @@ class Ours:
 
     def __init__(self, *, store: str, name: str, limits: Mapping[str, int]) -> None:
         self._budget = opened(store, name, limits)
+        booked(self._budget)  # the ledger is opened now
 
     def reserve(self, call: Call) -> Any | None:
         """The hold, `None` when the call does not fit."""

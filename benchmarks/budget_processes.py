@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import IO, Any
 from benchmarks.budget_load import Done, Load
 
 ROOT = Path(__file__).resolve().parents[1]
+_LONGEST_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,15 @@ def run(program: Program, loads: Sequence[Load]) -> Outcome:
     return outcome
 
 
-def run_and_kill(program: Program, loads: Sequence[Load], *, after_seconds: float) -> Outcome:
-    """The same, but all of them are killed when they have worked for so long."""
+def run_and_kill(
+    program: Program, loads: Sequence[Load], *, begun: Callable[[], bool], after_seconds: float
+) -> Outcome:
+    """The same, but all of them are killed, so long after `begun` says that they are at work."""
     outcome = Outcome()
     with _started(program, loads, outcome) as processes:
+        until = time.monotonic() + _LONGEST_START_SECONDS
+        while not begun() and time.monotonic() < until:
+            time.sleep(0.05)
         time.sleep(after_seconds)
         for process, noise in processes:
             if process.poll() is not None:
