@@ -27,11 +27,12 @@ FROM_CACHE = "answered by LangChain's own cache"
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What is to be booked for a call; `usage` is `None` when nothing was spent."""
+    """What is to be booked for a call; `usage` is `None` when nothing was spent, `calls` how often it was made."""
 
     usage: UsageMetadata | None
     usd: Decimal | None = None
     reason: str | None = None
+    calls: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,60 +50,64 @@ class Biller:
     rates: Callable[[str | None, str | None], Rates | None]
 
     def for_response(self, response: ModelResponse[Any], attempts: Sequence[Attempt]) -> Bill:
-        """The bill for a call that gave an answer; every complete attempt counts, also those that were thrown away."""
-        done = _complete(attempts)
-        if not done:
+        """The bill for a call that gave an answer; every attempt that was answered counts, also those thrown away."""
+        done = _answered(attempts)
+        if not _complete(done):
             answer = next((message for message in response.result if isinstance(message, AIMessage)), None)
-            done = [Attempt(answer=answer)] if answer is not None else []
+            done += [Attempt(answer=answer)] if answer is not None else []
         return self._sum(done)
 
     def for_error(self, error: BaseException, attempts: Sequence[Attempt] | None) -> Bill:
         """The bill for a call that ended with `error`; `attempts` is `None` where nobody watched.
 
-        Answers that were complete are billed whatever came after them, such as one that could not be parsed. Without
-        any, an error is taken to be one that the provider does not charge for. A cancelled call (or one of which the
-        caller closed the stream) has its input on the bill, and as much of its answer as was seen.
+        Answers that were complete are billed whatever came after them, such as one that could not be parsed. One that
+        broke off has its input on the bill, and as much of its answer as was seen: providers charge for both. An error
+        before any answer is taken to be one that they do not charge for. A cancelled call (or one of which the caller
+        closed the stream) has its input on the bill in any case.
         """
         name = type(error).__name__
-        done = _complete(attempts or ())
+        done = _answered(attempts or ())
         answer = getattr(error, "ai_message", None)  # of LangChain's StructuredOutputError
-        if not done and isinstance(answer, AIMessage):
-            done = [Attempt(answer=answer)]
-        bill = self._sum(done)
+        if not _complete(done) and isinstance(answer, AIMessage):
+            done = [*done, Attempt(answer=answer)]
+        broken_off = any(attempt.answer is None for attempt in done)
         if isinstance(error, Exception):
-            seen = "".join(text for attempt in attempts or () if not attempt.answer for text in attempt.streamed)
-            if bill.usage is not None:
-                return Bill(bill.usage, bill.usd, _joined(f"{name} after the answer", bill.reason))
-            return Bill(None, reason=f"{name} after {len(seen)} characters of an answer" if seen else name)
+            bill = self._sum(done)
+            if bill.usage is None:
+                return Bill(None, reason=name)
+            when = "in the middle of the answer" if broken_off else "after the answer"
+            return Bill(bill.usage, bill.usd, _joined(f"{name} {when}", bill.reason), bill.calls)
         if attempts is not None:
-            pending = [attempt for attempt in attempts if attempt.answer is None]
-            if not pending and bill.usage is None:
+            done = [*_complete(done), *(attempt for attempt in attempts if attempt.answer is None)]
+            if not done:
                 return Bill(None, reason=f"{name} before the model was called")
         else:
             partial = partial_answer(error)
-            pending = [Attempt()]
+            seen = Attempt()
             if partial is not None:
-                pending = [Attempt(streamed=[str(partial.text)], streamed_usage=partial.usage_metadata)]
-        cut = [self._cut_off(attempt) for attempt in pending]
-        usage, usd = bill.usage, bill.usd
-        for attempt, part in zip(pending, cut, strict=True):
-            usage, usd = add_usage(usage, part), _plus(usd, self._cost(attempt, part))
-        return Bill(usage, usd, f"{name}: input and what was seen of the answer")
+                seen = Attempt(streamed=[str(partial.text)], streamed_usage=partial.usage_metadata)
+            done = [*done, seen]
+        bill = self._sum(done)
+        return Bill(bill.usage, bill.usd, f"{name}: input and what was seen of the answer", bill.calls)
 
     def _sum(self, attempts: Sequence[Attempt]) -> Bill:
+        """The attempts together; one without an answer is one that broke off."""
         usage: UsageMetadata | None = None
         usd: Decimal | None = None
+        calls = 0
         reason = FROM_CACHE if attempts else None
         for attempt in attempts:
-            if attempt.from_cache or attempt.answer is None:
+            if attempt.from_cache:
                 continue
-            part = attempt.answer.usage_metadata
+            part = self._cut_off(attempt) if attempt.answer is None else attempt.answer.usage_metadata
             estimated = part is None or not (part["input_tokens"] or part["output_tokens"])
             if part is None or estimated:
-                part = plain_usage(self.hold.case.counted_tokens, self._count(attempt.answer))
-            usage, usd = add_usage(usage, part), _plus(usd, self._cost(attempt, part))
+                part = plain_usage(
+                    self.hold.case.counted_tokens, self._count(attempt.answer) if attempt.answer is not None else 0
+                )
+            usage, usd, calls = add_usage(usage, part), _plus(usd, self._cost(attempt, part)), calls + 1
             reason = ESTIMATED if estimated or reason == ESTIMATED else None
-        return Bill(usage, usd, reason)
+        return Bill(usage, usd, reason, max(1, calls))
 
     def _count(self, answer: AIMessage) -> int:
         return self.counter.message(answer, self.hold.case.model)
@@ -126,6 +131,11 @@ class Biller:
         if attempt.model is not None and attempt.model != case.model:
             rates = self.rates(attempt.model, attempt.provider) or rates
         return None if rates is None else rates.cost(case.as_asked(usage))
+
+
+def _answered(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The attempts that were answered, wholly or in part."""
+    return [attempt for attempt in attempts if attempt.answer is not None or attempt.streamed or attempt.streamed_usage]
 
 
 def _complete(attempts: Sequence[Attempt]) -> list[Attempt]:

@@ -197,13 +197,15 @@ class Calls:
         usage: UsageMetadata | None = None,
         *,
         usd: Decimal | None = None,
+        calls: int = 1,
         reason: str | None = None,
         sink: Sink | None = None,
     ) -> None:
         """Book what the call took, whatever the limits; the rest is free again. Settling twice changes nothing.
 
         Without `usage` and `usd` all that was reserved is booked. `usd` is what it cost, where the rates of the call's
-        model do not say. Does not raise when the ledger cannot be used: the call is booked when it can be used again.
+        model do not say; `calls` how often it was made, when something further in tried again. Does not raise when the
+        ledger cannot be used: the call is booked when it can be used again.
         """
         if usage is None and usd is None:
             actual, reason = hold.reserved, reason or "no usage was given: booked as reserved"
@@ -211,7 +213,7 @@ class Calls:
             if usd is None and usage is not None and hold.rates is not None:
                 usd = hold.rates.cost(usage)
             nano = (hold.case.nano or 0) if usd is None else to_nano(usd)
-            actual = Amount(nano, 0 if usage is None else total_tokens(usage), hold.reserved.calls)
+            actual = Amount(nano, 0 if usage is None else total_tokens(usage), calls)
         self._books.settle(Owed(hold, actual, reason, sink or self._sink))
 
     def release(self, hold: Hold, *, reason: str | None = None, sink: Sink | None = None) -> None:

@@ -151,7 +151,7 @@ class BudgetMiddleware(FlowMiddleware):
         if bill.usage is None:
             self.budget.release(hold, reason=reason, sink=self.sink)
         else:
-            self.budget.settle(hold, bill.usage, usd=bill.usd, reason=reason, sink=self.sink)
+            self.budget.settle(hold, bill.usage, usd=bill.usd, calls=bill.calls, reason=reason, sink=self.sink)
 
     def _marked(self, request: ModelRequest[Any], outcome: Any) -> Any:
         """What was returned, with the name of the run: for the agent's next call, and for its tools."""

@@ -67,10 +67,21 @@ def test_a_response_without_an_answer_costs_nothing() -> None:
     assert biller().for_response(ModelResponse(result=[]), []) == Bill(None)
 
 
-def test_an_error_after_part_of_an_answer_is_on_record() -> None:
+def test_an_error_in_the_middle_of_an_answer_has_the_input_and_what_was_seen_on_the_bill() -> None:
     attempts = [Attempt("gpt-4o-mini", streamed=["one ", "two"])]
     bill = biller().for_error(ConnectionError("cut"), attempts)
-    assert bill == Bill(None, None, "ConnectionError after 7 characters of an answer")
+    assert bill == Bill(usage(100, 2), Decimal("0.00012"), "ConnectionError in the middle of the answer")
+
+
+def test_an_error_before_any_answer_costs_nothing() -> None:
+    assert biller().for_error(ConnectionError("cut"), [Attempt("gpt-4o-mini")]) == Bill(None, None, "ConnectionError")
+
+
+def test_an_attempt_that_broke_off_before_a_good_one_is_on_the_bill() -> None:
+    attempts = [Attempt("gpt-4o-mini", streamed=["one ", "two"]), answered()]
+    bill = biller().for_response(ModelResponse(result=[ANSWER]), attempts)
+    assert bill.usage is not None
+    assert (bill.usage["input_tokens"], bill.usage["output_tokens"], bill.calls) == (200, 52, 2)
 
 
 def test_an_answer_that_an_error_carries_is_billed_where_nobody_watched() -> None:

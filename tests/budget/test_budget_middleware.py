@@ -219,15 +219,15 @@ class Broken(ScriptedModel):
         raise ConnectionError("cut")
 
 
-def test_an_error_in_the_middle_of_a_stream_releases_and_says_what_was_seen(
+def test_an_error_in_the_middle_of_a_stream_books_the_input_and_what_was_seen(
     make: Callable[..., Budget], sink: ListSink
 ) -> None:
     budget = make(usd="1")
     agent = create_agent(Broken(), middleware=[BudgetMiddleware(budget, sink=sink)])
     with pytest.raises(ConnectionError, match="cut"):
         list(agent.stream(HI, stream_mode="messages"))
-    assert spent(budget) == 0
-    assert sink.of(Reservation)[1].reason == "ConnectionError after 8 characters of an answer"
+    assert spent(budget) == Decimal("0.00012")
+    assert sink.of(Reservation)[1].reason == "ConnectionError in the middle of the answer"
 
 
 def test_an_interrupt_before_the_model_releases(make: Callable[..., Budget], sink: ListSink) -> None:

@@ -137,7 +137,7 @@ class Ledger(Protocol):
         ...
 
     def claim(self, task: str, *, now: float, until: float) -> bool:
-        """Whether the task is the caller's until then: of all that ask before the claim of one runs out, one gets it."""
+        """Whether the task is the caller's until then. Of all that ask before a claim runs out, one gets it."""
         ...
 
     def value(self, valued: Valued) -> None:
