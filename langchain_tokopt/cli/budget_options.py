@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_tokopt.cli.common import clear_errors, named_store
+from langchain_tokopt.cli.common import clear_errors, named_by_options, named_store
+from langchain_tokopt.cli.common import nothing as nothing
+from langchain_tokopt.cli.common import print_json as print_json
 from langchain_tokopt.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ def opened_with_store(db: str | None, data_dir: Path | None, name: str) -> Itera
 
     Errors are one line on stderr and exit code 2.
     """
-    with clear_errors(), _named_by_options(), _said_once(), named_store(db, data_dir) as store:
+    with clear_errors(), named_by_options(_OPTIONS), _said_once(), named_store(db, data_dir) as store:
         from langchain_tokopt.budget import Budget
 
         try:
@@ -144,30 +146,3 @@ def opened(db: str | None, data_dir: Path | None, name: str) -> Iterator[Budget]
 def now() -> float:
     """Unix time in seconds."""
     return clock()
-
-
-@contextmanager
-def _named_by_options() -> Iterator[None]:
-    """Turns the argument that an error names into the option that it was given with."""
-    try:
-        yield
-    except ConfigurationError as error:
-        argument = error.argument
-        if not argument.startswith("--") and not argument.isupper():
-            argument = _OPTIONS.get(argument, f"--{argument.replace('_', '-')}")
-        raise ConfigurationError(argument, error.value, error.remedy) from None
-
-
-def print_json(content: Any) -> None:
-    """Print JSON for people and programs. ASCII: a terminal obeys some characters beyond it, and names are others'."""
-    import json
-
-    typer.echo(json.dumps(content, indent=2))
-
-
-def nothing(said: str) -> None:
-    """Say that nothing was found: exit code 1."""
-    from langchain_tokopt.cli.shown import safe
-
-    typer.echo(safe(said), err=True)
-    raise typer.Exit(1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from langchain_tokopt.budget.nodes import shown
+from langchain_tokopt.cli.common import plain as plain
 from langchain_tokopt.rates import from_nano
 from langchain_tokopt.telemetry.findings import money
 
@@ -45,17 +45,6 @@ def limit_in_words(limit: Limit) -> str:
 
 
 # --- as JSON ---------------------------------------------------------------------------------------------------------
-
-
-def plain(value: Any) -> Any:
-    """The same with `Decimal` as text and times as ISO: what JSON can hold without losing anything."""
-    if isinstance(value, Mapping):
-        return {name: plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def time_of(at: float | None) -> str | None:

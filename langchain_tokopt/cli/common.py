@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -16,6 +18,9 @@ from langchain_tokopt.errors import ConfigurationError, StoreError, TokOptError
 
 if TYPE_CHECKING:
     from langchain_tokopt.database import Database
+
+# A file's name has 255 bytes at most, and what makes a temporary one unique has to fit, too.
+_SHORT_NAME = 40
 
 Db = Annotated[
     str | None, typer.Option("--db", help="URL of the database, such as postgresql://host/name.", show_default=False)
@@ -35,7 +40,22 @@ def clear_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def named_database(db: str | None, data_dir: Path | None) -> Database:
+@contextmanager
+def named_by_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Turns the argument that an error names into the option that it was given with.
+
+    `options` has those that are not spelled like the argument.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        argument = error.argument
+        if not argument.startswith("--") and not argument.isupper():
+            argument = options.get(argument, f"--{argument.replace('_', '-')}")
+        raise ConfigurationError(argument, error.value, error.remedy) from None
+
+
+def named_database(db: str | None, data_dir: Path | None, *, lock_timeout_seconds: float = 30.0) -> Database:
     """The database that is named; none is made where there is none."""
     if (db is None) == (data_dir is None):
         given = None if db is None else db
@@ -50,10 +70,11 @@ def named_database(db: str | None, data_dir: Path | None) -> Database:
     elif db is not None and db.startswith("sqlite:///"):
         file = Path(db.removeprefix("sqlite:///").removeprefix("file:").split("?")[0])
     else:
-        return Database(db)
+        return Database(db, lock_timeout_seconds=lock_timeout_seconds)
     if not file.is_file():
         raise StoreError(f"there is no database {str(file)!r}; name the data_dir that your TokenOptimizer was given")
-    return Database(db if db is not None and "://" in db else file)
+    named = db if db is not None and "://" in db else file
+    return Database(named, lock_timeout_seconds=lock_timeout_seconds)
 
 
 @contextmanager
@@ -74,9 +95,34 @@ def named_store(db: str | None, data_dir: Path | None) -> Iterator[Database | st
 
 def utc(at: float | None) -> str | None:
     """A Unix time as people and programs read it."""
-    from datetime import datetime, timezone
-
     return None if at is None else datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="seconds")
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """The same with `Decimal` as text and times as ISO: what JSON can hold without losing anything."""
+    if isinstance(value, Mapping):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def print_json(content: Any) -> None:
+    """Print JSON for people and programs. ASCII: a terminal obeys some characters beyond it, and names are others'."""
+    import json
+
+    typer.echo(json.dumps(content, indent=2))
+
+
+def nothing(said: str) -> NoReturn:
+    """Say that nothing was found: exit code 1."""
+    typer.echo(safe(said), err=True)
+    raise typer.Exit(1)
 
 
 # --- writing files ---------------------------------------------------------------------------------------------------
@@ -87,6 +133,8 @@ def check_target(option: str, target: Path) -> None:
     folder = target.expanduser().absolute().parent
     if target.expanduser().is_dir():
         raise ConfigurationError(option, str(target), "it is a folder; name a file")
+    if target.expanduser().exists() and not target.expanduser().is_file():
+        raise ConfigurationError(option, str(target), "it is a device or a pipe, which would be replaced; name a file")
     if not folder.is_dir():
         raise ConfigurationError(option, str(target), f"there is no folder {str(folder)!r}; make it first")
     try:
@@ -98,15 +146,30 @@ def check_target(option: str, target: Path) -> None:
 
 def write_text(target: Path, text: str) -> None:
     """Write the whole file or nothing of it."""
+    write_pieces(target, [text])
+
+
+def write_pieces(target: Path, pieces: Iterable[str]) -> None:
+    """Write the whole file, piece after piece, or nothing of it, also when a piece cannot be had.
+
+    Raises:
+        StoreError: It could not be written.
+    """
     target = target.expanduser().absolute()
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    temporary: Path | None = None
     try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:_SHORT_NAME]}.")
+        temporary = Path(name)
         with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as stream:
-            stream.write(text)
+            stream.writelines(pieces)
         mask = os.umask(0)
         os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(target)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(target)
+        temporary = None
     except OSError as error:
-        Path(name).unlink(missing_ok=True)
         raise StoreError(f"{str(target)!r} could not be written ({error.strerror}); nothing was left behind") from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
