@@ -7,96 +7,52 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.pricing import from_nano
+from langchain_tokopt.telemetry.readings_requests import RequestLine, Step, Story, conditions, request_lines, story_of
+from langchain_tokopt.telemetry.readings_times import seconds_by_place, times_of
+from langchain_tokopt.telemetry.readings_words import (
+    DIMENSIONS,
+    CallFigures,
+    LookupFigures,
+    Order,
+    Outcome,
+    PartFigures,
+    Place,
+    Reason,
+    Span,
+    TimeFigures,
+    Times,
+    column,
+)
 from langchain_tokopt.telemetry.report import CacheReport, Saved, Usage
 from langchain_tokopt.telemetry.store import TABLE, EventStore
 
-# What figures can be told apart by, and the column that has it.
-DIMENSIONS: Final[Mapping[str, str]] = {
-    "tenant": "tenant",
-    "project": "project",
-    "task": "task",
-    "agent": "agent",
-    "user": "user_id",
-    "thread": "thread",
-    "run": "run",
-    "node": "node",
-    "model": "model",
-    "provider": "provider",
-    "part": "part",
-}
+__all__ = [
+    "DIMENSIONS",
+    "CallFigures",
+    "LookupFigures",
+    "Order",
+    "Outcome",
+    "PartFigures",
+    "Place",
+    "Readings",
+    "Reason",
+    "RequestLine",
+    "Span",
+    "Step",
+    "Story",
+    "TimeFigures",
+    "Times",
+]
 
 _USAGE: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 _DID: Final = "CASE WHEN action IN ('exact', 'semantic', 'applied') THEN 1 ELSE 0 END"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """From `since` (inclusive) to `until` (exclusive), Unix time in seconds; `None` for no bound.
-
-    `where` keeps the events of one value of a dimension, such as `{"agent": "writer"}`; `None` as a value means that
-    the dimension is not known.
-    """
-
-    since: float | None = None
-    until: float | None = None
-    where: Mapping[str, str | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What a figure belongs to: a value for each of the dimensions that were asked for, and the start of its bucket.
-
-    `start` is Unix time in seconds, a multiple of the bucket's length; `None` where no buckets were asked for.
-    """
-
-    key: tuple[str | None, ...] = ()
-    start: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CallFigures:
-    """Model calls.
-
-    Attributes:
-        measured: Calls whose usage the provider reported.
-        estimated: Calls whose usage we estimated.
-        own_measured: Of these, the optimiser's own.
-        own_estimated: The same.
-        failed: Calls that ended with an error.
-        requests: Requests that reached a model, the optimiser's own calls aside.
-    """
-
-    measured: Usage = field(default_factory=Usage)
-    estimated: Usage = field(default_factory=Usage)
-    own_measured: Usage = field(default_factory=Usage)
-    own_estimated: Usage = field(default_factory=Usage)
-    failed: int = 0
-    requests: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PartFigures:
-    """What one part did and saved, by our estimate: for real, and in shadow mode."""
-
-    real: Saved = field(default_factory=Saved)
-    shadow: Saved = field(default_factory=Saved)
-    skipped: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class LookupFigures:
-    """Looks into the semantic cache: for real, and in shadow mode."""
-
-    real: CacheReport = field(default_factory=CacheReport)
-    shadow: CacheReport = field(default_factory=CacheReport)
 
 
 class Readings:
@@ -163,6 +119,81 @@ class Readings:
             },
         )
 
+    def times(self, span: Span, *, by: Sequence[str] = (), every: int | None = None) -> dict[Place, TimeFigures]:
+        """How long things took: the time that was added to each request, and the latency of each answered call.
+
+        Told apart by "part", what is added is the time of each part in each request.
+        """
+        added = self._rows(
+            "COALESCE(request, id) AS request_key",
+            "SUM(seconds) AS s",
+            "seconds IS NOT NULL",
+            span,
+            by,
+            every,
+            groups=1,
+        )
+        latency = self._rows(
+            "id",
+            "MAX(latency_seconds) AS s",
+            "kind = 'ModelCall' AND error IS NULL AND latency_seconds IS NOT NULL",
+            span,
+            by,
+            every,
+            groups=1,
+        )
+        return times_of(seconds_by_place(added, by), seconds_by_place(latency, by))
+
+    def reasons(self, span: Span, *, limit: int = 100) -> tuple[Reason, ...]:
+        """Why parts did what they did or left it, what was refused and what failed; the `limit` most frequent."""
+        from sqlalchemy import text
+
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise ConfigurationError("limit", limit, "give a whole number of reasons, 1 or more")
+        tests, given = conditions(span)
+        query = (
+            "SELECT kind, CASE WHEN kind = 'ModelCall' THEN 'model' ELSE part END AS part, action, mode, "  # noqa: S608 - names of ours
+            f"COALESCE(error, reason) AS said, COUNT(*) AS n FROM {TABLE} "
+            f"WHERE {' AND '.join([*tests, 'COALESCE(error, reason) IS NOT NULL'])} "
+            "GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC, 5, 1, 2, 3, 4 LIMIT :most"
+        )
+        self._store.prepare()
+        with self._store.database.read() as connection:
+            rows = connection.execute(text(query), {**given, "most": limit}).mappings().all()
+        return tuple(
+            Reason(row["kind"], row["part"], row["action"], row["mode"], row["said"], int(row["n"])) for row in rows
+        )
+
+    # --- single requests ---------------------------------------------------------------------------------------------
+
+    def requests(
+        self,
+        span: Span,
+        *,
+        limit: int = 50,
+        order: Order = "newest",
+        where: Mapping[str, str | None] | None = None,
+    ) -> tuple[RequestLine, ...]:
+        """A line for each of the first `limit` requests that have an event in the span.
+
+        Args:
+            span: When, and whose.
+            limit: From 1 to 10,000.
+            order: "newest" (by the last event), "oldest", "dearest" (cost), "slowest" (all that was timed), "saved"
+                (USD) or "tokens" (input and output), the most first. By an amount only requests that have one.
+            where: Further conditions: any dimension as in `Span.where`, and "outcome", such as
+                `{"outcome": "refused"}`; see `RequestLine.outcome`.
+        """
+        self._store.prepare()
+        with self._store.database.read() as connection:
+            return request_lines(connection, span, limit=limit, order=order, where=where or {})
+
+    def request(self, request_id: str) -> Story | None:
+        """All that happened in one request, in order; `None` if there is none of that id."""
+        self._store.prepare()
+        with self._store.database.read() as connection:
+            return story_of(connection, request_id)
+
     def _rows(
         self,
         groups_sql: str,
@@ -178,32 +209,17 @@ class Readings:
 
         if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
             raise ConfigurationError("every", every, "give the length of the buckets in whole seconds, such as 3600")
-        columns = [f"{_column(name)} AS key_{n}" for n, name in enumerate(by)]
+        columns = [f"{column(name)} AS key_{n}" for n, name in enumerate(by)]
         # Both databases round a quotient of whole numbers towards 0, and no event is from before 1970.
         start = f"CAST(at AS BIGINT) / {every} * {every}" if every else "NULL"
-        tests, given = [kinds], dict[str, Any]()
-        for test, name, value in (("at >= :since", "since", span.since), ("at < :until", "until", span.until)):
-            if value is not None:
-                tests.append(test)
-                given[name] = value
-        for n, (name, wanted) in enumerate(span.where.items()):
-            column = _column(name)
-            tests.append(f"{column} IS NULL" if wanted is None else f"{column} = :where_{n}")
-            if wanted is not None:
-                given[f"where_{n}"] = wanted
+        limits, given = conditions(span)
+        tests = [kinds, *limits]
         first = ", ".join([*columns, f"{start} AS start", groups_sql])
         numbers = ", ".join(str(n + 1) for n in range(len(columns) + 1 + groups) if every or n != len(columns))
         query = f"SELECT {first}, {sums} FROM {TABLE} WHERE {' AND '.join(tests)} GROUP BY {numbers}"  # noqa: S608 - names of ours
         self._store.prepare()
         with self._store.database.read() as connection:
             return [dict(row) for row in connection.execute(text(query), given).mappings()]
-
-
-def _column(name: str) -> str:
-    column = DIMENSIONS.get(name)
-    if column is None:
-        raise ConfigurationError("by", name, f"use one of {', '.join(map(repr, DIMENSIONS))}")
-    return column
 
 
 def _gathered(
