@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.pricing import from_nano
-from langchain_tokopt.telemetry.readings_requests import RequestLine, Step, Story, conditions, request_lines, story_of
+from langchain_tokopt.telemetry.readings_requests import RequestLine, Step, Story, conditions, request_lines, stories_of
 from langchain_tokopt.telemetry.readings_times import seconds_by_place, times_of
 from langchain_tokopt.telemetry.readings_words import (
     DIMENSIONS,
@@ -192,7 +192,13 @@ class Readings:
         """All that happened in one request, in order; `None` if there is none of that id."""
         self._store.prepare()
         with self._store.database.read() as connection:
-            return story_of(connection, request_id)
+            return next(iter(stories_of(connection, [request_id])), None)
+
+    def stories(self, request_ids: Sequence[str]) -> tuple[Story, ...]:
+        """The same of many requests, in the order of their ids; an id of none is passed by."""
+        self._store.prepare()
+        with self._store.database.read() as connection:
+            return stories_of(connection, request_ids)
 
     def _rows(
         self,

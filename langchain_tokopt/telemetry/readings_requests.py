@@ -347,11 +347,17 @@ _MONEY: Final[Mapping[str, str]] = {"cost_nano": "cost_usd", "saved_nano": "save
 _SAID_ELSEWHERE: Final = ("usage", "event")
 
 
-def story_of(connection: Connection, key: str) -> Story | None:
-    """All of one request; `None` if there is none of that id."""
-    rows = _rows_of(connection, [key]).get(key)
-    if not rows:
-        return None
+def stories_of(connection: Connection, keys: Sequence[str]) -> tuple[Story, ...]:
+    """All of each of the requests, in the order of the ids; ids of none are passed by."""
+    found: list[Story] = []
+    for first in range(0, len(keys), _PAGE):
+        page = keys[first : first + _PAGE]
+        rows = _rows_of(connection, page)
+        found += [_story(key, rows[key]) for key in page if key in rows]
+    return tuple(found)
+
+
+def _story(key: str, rows: Sequence[Mapping[str, Any]]) -> Story:
     calls = [row for row in rows if row["kind"] == "ModelCall" and not row["internal"]]
     changes = [row for row in rows if row["kind"] == "Decision" and row["mode"] != "shadow"]
     counted = next((row["tokens_before"] for row in changes if row["tokens_before"] is not None), None)
