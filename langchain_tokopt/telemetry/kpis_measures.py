@@ -1,0 +1,147 @@
+"""What is measured: the words of each KPI, and what finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from langchain_tokopt.telemetry import kpis_figures as of
+from langchain_tokopt.telemetry.kpis_found import Found
+from langchain_tokopt.telemetry.kpis_window import Window
+
+Group: TypeAlias = Literal["cost", "tokens", "cache", "quality", "health"]
+Unit: TypeAlias = Literal["usd", "share", "times", "seconds"]
+Better: TypeAlias = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """A KPI as it is defined. `by_part`: there is one for each part, and `find` is asked for the parts' own."""
+
+    name: str
+    group: Group
+    title: str
+    definition: str
+    formula: str
+    trace: str
+    unit: Unit
+    better: Better
+    target: float | None = None
+    find: Callable[[Window], Found] | None = None
+    by_part: Callable[[Window], dict[str | None, Found]] | None = None
+
+
+MEASURES: Final[tuple[Measure, ...]] = (
+    Measure(
+        name="cost.spend",
+        group="cost",
+        title="Spend",
+        definition="What the model calls cost at list prices, the optimiser's own calls included.",
+        formula="sum of the cost of all calls whose usage the provider reported (of our estimates, where none did)",
+        trace="Readings.calls(span): measured.cost_usd; ModelCall events by usage_source, column cost_nano",
+        unit="usd",
+        better="lower",
+        find=of.spend,
+    ),
+    Measure(
+        name="cost.saved_net",
+        group="cost",
+        title="Saved, net",
+        definition="What the parts saved by our estimate, less what the optimiser's own calls cost.",
+        formula="sum of saved USD over all that was done for real - cost of the optimiser's own calls",
+        trace=(
+            "Readings.parts(span): real.usd, and Readings.calls(span): own_measured, own_estimated; Decision and "
+            "CacheLookup events outside shadow mode, column saved_nano, and ModelCall events with internal = 1"
+        ),
+        unit="usd",
+        better="higher",
+        target=0.0,
+        find=of.saved_net,
+    ),
+    Measure(
+        name="cost.per_answer",
+        group="cost",
+        title="Cost per answer",
+        definition="What one answer cost on average, whether a model or the cache gave it.",
+        formula="spend / (answered calls that are not the optimiser's own + cache hits)",
+        trace=(
+            "Readings.calls(span): measured, own_measured, and Readings.lookups(span): real.hits; ModelCall events, "
+            "and CacheLookup events with action 'exact' or 'semantic'"
+        ),
+        unit="usd",
+        better="lower",
+        find=of.per_answer,
+    ),
+    Measure(
+        name="tokens.reduction",
+        group="tokens",
+        title="Token reduction",
+        definition="The share of tokens that did not have to be paid for, the optimiser's own calls taken off.",
+        formula="saved / (sent + saved), saved being tokens saved - tokens of the optimiser's own calls",
+        trace=(
+            "Readings.parts(span): real.tokens, and Readings.calls(span); Decision and CacheLookup events outside "
+            "shadow mode, column saved_tokens, and ModelCall events, columns input_tokens and output_tokens"
+        ),
+        unit="share",
+        better="higher",
+        find=of.reduction,
+    ),
+    Measure(
+        name="tokens.provider_cache",
+        group="tokens",
+        title="Read from the provider's cache",
+        definition="The share of input tokens that providers read from their prompt cache.",
+        formula="cache read tokens / input tokens, of the calls whose usage the provider reported",
+        trace="Readings.calls(span): measured; ModelCall events, columns cache_read_tokens and input_tokens",
+        unit="share",
+        better="higher",
+        find=of.provider_cache,
+    ),
+    Measure(
+        name="cache.hit_rate",
+        group="cache",
+        title="Cache hit rate",
+        definition="The share of requests that the semantic cache answered, of those that it may answer.",
+        formula="(exact + semantic hits) / (hits + misses)",
+        trace="Readings.lookups(span): real; CacheLookup events outside shadow mode by action",
+        unit="share",
+        better="higher",
+        find=of.hit_rate,
+    ),
+    Measure(
+        name="health.model_errors",
+        group="health",
+        title="Failed model calls",
+        definition="The share of model calls that ended with an error.",
+        formula="failed calls / (failed + answered calls)",
+        trace="Readings.calls(span): failed; ModelCall events with an error",
+        unit="share",
+        better="lower",
+        target=0.05,
+        find=of.model_errors,
+    ),
+    Measure(
+        name="health.refused",
+        group="health",
+        title="Refused calls",
+        definition="The share of calls that a budget refused.",
+        formula="refused / (reserved + refused)",
+        trace="Readings.reservations(span); Reservation events with action 'refused' or 'reserved'",
+        unit="share",
+        better="lower",
+        find=of.refused,
+    ),
+    Measure(
+        name="health.errors",
+        group="health",
+        title="Errors of a part",
+        definition="How often a part failed and stepped aside, of all the times that it had something to do.",
+        formula="failures / (failures + decisions, lookups or reservations of the part)",
+        trace="Readings.failures and Readings.parts(span, by=('part',)); Failure events by part",
+        unit="share",
+        better="lower",
+        target=0.01,
+        by_part=of.part_errors,
+    ),
+)

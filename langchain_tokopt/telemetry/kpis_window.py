@@ -1,0 +1,82 @@
+"""One window of time, read when it is asked for and only once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Final
+
+from langchain_tokopt.telemetry.readings import CallFigures, LookupFigures, PartFigures, Place, Readings, Span
+
+# Into how many slices a window is cut to see how much its figures vary.
+_SLICES: Final = 24
+_LONGEST_SLICE: Final = 2**31
+
+Audits = Callable[[], Mapping[str, Any] | None]
+
+
+class Window:
+    """The readings of a window.
+
+    Args:
+        readings: Where figures come from.
+        since: Its start, Unix time in seconds.
+        seconds: Its length.
+        audits: Gives what the semantic cache says of its audits; see `kpis`.
+    """
+
+    def __init__(self, readings: Readings, *, since: float, seconds: float, audits: Audits | None = None) -> None:
+        self.readings = readings
+        self.since, self.until = since, since + seconds
+        self.span = Span(self.since, self.until)
+        # A slice stands at the same place in all windows of this length only if that is a whole number of slices.
+        whole = seconds % _SLICES == 0 and _SLICES <= seconds <= _SLICES * _LONGEST_SLICE
+        self._every = int(seconds // _SLICES) if whole else None
+        self._audits = audits
+
+    @cached_property
+    def calls(self) -> CallFigures:
+        return self.readings.calls(self.span).get(Place(), CallFigures())
+
+    @cached_property
+    def parts(self) -> dict[str, PartFigures]:
+        found = self.readings.parts(self.span, by=("part",))
+        return {str(place.key[0]): figures for place, figures in found.items()}
+
+    @cached_property
+    def lookups(self) -> LookupFigures:
+        return self.readings.lookups(self.span).get(Place(), LookupFigures())
+
+    @cached_property
+    def failures(self) -> dict[str, int]:
+        """By part."""
+        found = self.readings.failures(self.span, by=("part",))
+        return {str(place.key[0]): count for place, count in found.items()}
+
+    @cached_property
+    def reservations(self) -> dict[str, int]:
+        return self.readings.reservations(self.span).get(Place(), {})
+
+    @cached_property
+    def audits(self) -> Mapping[str, Any] | None:
+        return self._audits() if self._audits is not None else None
+
+    # --- slices ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def calls_in_slices(self) -> dict[int, CallFigures]:
+        """By the number of the slice; nothing where the window cannot be cut."""
+        return {} if self._every is None else self._in_slices(self.readings.calls(self.span, every=self._every))
+
+    @cached_property
+    def parts_in_slices(self) -> dict[int, PartFigures]:
+        return {} if self._every is None else self._in_slices(self.readings.parts(self.span, every=self._every))
+
+    @cached_property
+    def lookups_in_slices(self) -> dict[int, LookupFigures]:
+        return {} if self._every is None else self._in_slices(self.readings.lookups(self.span, every=self._every))
+
+    def _in_slices(self, found: Mapping[Place, Any]) -> dict[int, Any]:
+        every = self._every or 1
+        first = int(self.since // every)
+        return {(place.start or 0) // every - first: figures for place, figures in found.items()}
