@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from langchain_tokopt.budget import Budget, Limit
 from langchain_tokopt.cli import app, budget_options, shown
-from langchain_tokopt.cli.budget_tables import labelled, part_used, standing_table, watch
+from langchain_tokopt.cli.budget_tables import labelled, part_used, standing_table
+from langchain_tokopt.cli.fitted import keep_drawing
 from langchain_tokopt.database import Database
 from langchain_tokopt.optimizer import DATABASE_FILE
 from tests.budget.ledgers.redis_servers import own_prefix
@@ -185,7 +186,7 @@ def test_watching_draws_until_it_is_interrupted() -> None:
             raise KeyboardInterrupt
 
     screen = Console(file=io.StringIO(), force_terminal=True, width=100)
-    watch(draw, screen, seconds=2.5, sleep=sleep)
+    keep_drawing(draw, screen, seconds=2.5, sleep=sleep)
     assert (len(drawn), slept) == (3, [2.5, 2.5, 2.5])
 
 

@@ -14,6 +14,7 @@ from langchain_tokopt.cli import budget, cache, embedder
 from langchain_tokopt.cli.demo import demo
 from langchain_tokopt.cli.report import report
 from langchain_tokopt.cli.status import status
+from langchain_tokopt.cli.top import top
 
 app = typer.Typer(
     help="Spend fewer tokens and less money with LangChain agents.",
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(report)
+app.command()(top)
 app.command()(status)
 app.add_typer(budget.app, name="budget")
 app.add_typer(cache.app, name="cache")

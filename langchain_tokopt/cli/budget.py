@@ -57,7 +57,7 @@ def show(
     """
     with opened(db, data_dir, name) as budget:
         from langchain_tokopt.cli.budget_tables import standing_table
-        from langchain_tokopt.cli.budget_tables import watch as keep_watching
+        from langchain_tokopt.cli.fitted import keep_drawing
         from langchain_tokopt.cli.shown import console
 
         def read() -> list[Mapping[str, Any]]:
@@ -82,7 +82,7 @@ def show(
         if not found:
             nothing(_not_there(node, budget.status()["nodes"]))
         if watch is not None:
-            keep_watching(draw, screen, seconds=watch, sleep=time.sleep)
+            keep_drawing(draw, screen, seconds=watch, sleep=time.sleep)
         else:
             screen.print(draw())
 

@@ -1,8 +1,8 @@
-"""Where a budget stands, in a terminal: its nodes from the root down, once or live."""
+"""Where a budget stands, in a terminal: its nodes from the root down."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from langchain_tokopt.budget.nodes import GLOBAL
 from langchain_tokopt.cli.budget_words import exact, spoken
-from langchain_tokopt.cli.fitted import Column, fitted
+from langchain_tokopt.cli.fitted import Column, bar, fitted
 from langchain_tokopt.cli.shown import age, safe, shortened
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _UNITS = ("usd", "tokens", "calls")
 _SAID = {"usd": "USD", "tokens": "tokens", "calls": "calls"}
-_BAR = 10
 _MUCH = Decimal("0.8")
 _INDENT = "  "
 _COLUMNS = (
@@ -81,7 +80,7 @@ def _row(label: str, node: Mapping[str, Any], unit: str, first: bool, screen: Co
         "Limit": Text(exact(limit) if unit == "usd" else spoken(limit, unit)),
         "Left": Text(spoken(figures["left"], unit)),
         "Used": Text(f"{int(100 * used)} %", colour),
-        "": Text(_bar(used, screen) if screen.is_terminal else "", colour),
+        "": Text(bar(used, screen), colour),
     }
 
 
@@ -90,12 +89,6 @@ def part_used(figures: Mapping[str, Any]) -> Decimal | None:
     if figures["limit"] is None:
         return None
     return Decimal(figures["spent"] + figures["held"]) / figures["limit"] if figures["limit"] else Decimal(1)
-
-
-def _bar(used: Decimal, screen: Console) -> str:
-    full, empty = ("#", ".") if screen.options.ascii_only else ("\u2588", "\u2591")
-    filled = min(_BAR, int(_BAR * used))
-    return full * filled + empty * (_BAR - filled)
 
 
 def labelled(nodes: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -107,16 +100,3 @@ def labelled(nodes: Sequence[str]) -> Iterator[tuple[str, str]]:
         part = node if not above or above[-1] == GLOBAL else node[len(above[-1]) + 1 :]
         yield node, f"{_INDENT * len(above)}{safe(part)}"
         above.append(node)
-
-
-def watch(draw: Callable[[], Table], screen: Console, *, seconds: float, sleep: Callable[[float], None]) -> None:
-    """Draw it again and again in its place, until the user has seen enough (Ctrl-C)."""
-    from rich.live import Live
-
-    try:
-        with Live(draw(), console=screen, auto_refresh=False) as live:
-            while True:
-                sleep(seconds)
-                live.update(draw(), refresh=True)
-    except KeyboardInterrupt:
-        return

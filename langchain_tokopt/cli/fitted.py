@@ -1,20 +1,22 @@
-"""Tables that fit: in a narrow terminal the columns that matter least are left out."""
+"""Tables that fit: in a narrow terminal the columns that matter least are left out. Bars; drawing anew."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 # Between two columns, and at both edges together.
 _GAP = 2
 _EDGES = 2
+_BAR = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +72,27 @@ def _width(columns: Sequence[Column], rows: Sequence[Mapping[str, Text]], *, fol
 def _least(column: Column, rows: Sequence[Mapping[str, Text]], *, folded: bool) -> int:
     longest = max(len(column.name), *(row[column.name].cell_len for row in rows if column.name in row))
     return min(longest, column.least) if folded and column.least is not None else longest
+
+
+def bar(share: float | Decimal, screen: Console) -> str:
+    """A bar that is filled to that share, from 0 to 1; nothing in a pipe, where it says no more than the figure."""
+    if not screen.is_terminal:
+        return ""
+    full, empty = ("#", ".") if screen.options.ascii_only else ("\u2588", "\u2591")
+    filled = min(_BAR, max(0, int(_BAR * share)))
+    return full * filled + empty * (_BAR - filled)
+
+
+def keep_drawing(
+    draw: Callable[[], RenderableType], screen: Console, *, seconds: float, sleep: Callable[[float], None]
+) -> None:
+    """Draw it again and again in its place, until the user has seen enough (Ctrl-C)."""
+    from rich.live import Live
+
+    try:
+        with Live(draw(), console=screen, auto_refresh=False) as live:
+            while True:
+                sleep(seconds)
+                live.update(draw(), refresh=True)
+    except KeyboardInterrupt:
+        return
