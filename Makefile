@@ -26,7 +26,7 @@ $(VENV)/demo: $(VENV)/made pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/dev: $(VENV)/demo
-	$(PIP) install -c constraints.txt -e ".[offline,onnx-export,postgres,redis,test,compat,docs,notebooks,bench,lint]"
+	$(PIP) install -c constraints.txt -e ".[offline,onnx-export,postgres,redis,otel,test,compat,docs,notebooks,bench,lint]"
 	@touch $@
 
 demo: $(VENV)/demo  ## an agent at work, bare and optimised: what it cost and whether the answers are the same

@@ -1,6 +1,8 @@
 """What the optimiser and the models did: kept, counted, and reported."""
 
 from langchain_tokopt.telemetry.callback import UsageCallback
+from langchain_tokopt.telemetry.fan_out import FanOut
+from langchain_tokopt.telemetry.otel import OtelSink
 from langchain_tokopt.telemetry.report import (
     CacheReport,
     FailureReport,
@@ -20,7 +22,9 @@ from langchain_tokopt.telemetry.usage import UsageMiddleware
 __all__ = [
     "CacheReport",
     "FailureReport",
+    "FanOut",
     "ModelUsage",
+    "OtelSink",
     "PartReport",
     "Percentiles",
     "Report",
