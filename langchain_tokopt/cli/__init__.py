@@ -12,6 +12,7 @@ import typer
 
 from langchain_tokopt.cli import budget, cache, embedder
 from langchain_tokopt.cli.demo import demo
+from langchain_tokopt.cli.effectiveness import effectiveness
 from langchain_tokopt.cli.report import report
 from langchain_tokopt.cli.status import status
 from langchain_tokopt.cli.top import top
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(report)
 app.command()(top)
+app.command()(effectiveness)
 app.command()(status)
 app.add_typer(budget.app, name="budget")
 app.add_typer(cache.app, name="cache")

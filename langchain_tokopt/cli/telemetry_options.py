@@ -16,6 +16,7 @@ from langchain_tokopt.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from langchain_tokopt.database import Database
+    from langchain_tokopt.telemetry.readings import Span
     from langchain_tokopt.telemetry.store import EventStore
 
 Hours = Annotated[float, typer.Option("--hours", help="The last so many hours.")]
@@ -28,6 +29,8 @@ clock: Callable[[], float] = time.time
 
 # Somebody waits at a terminal: a lock that an agent holds for a moment is waited for, one that stays is told.
 LOCK_TIMEOUT_SECONDS = 5.0
+# A hundred years: no event is older, and every calendar can still tell when that was.
+LONGEST_HOURS = 876_000.0
 _OPTIONS = {"url": "--db", "lock_timeout_seconds": "--db"}
 
 
@@ -36,15 +39,27 @@ def now() -> float:
     return clock()
 
 
-def since(hours: float) -> float:
-    """When a span of so many hours began, as Unix time.
+def span_of(hours: float) -> Span:
+    """The last so many hours, as KPIs and pages have them: what another clock dates later is not in it yet.
 
     Raises:
         ConfigurationError: It is no span.
     """
-    if not 0 < hours < math.inf:
+    check_hours(hours)
+    from langchain_tokopt.telemetry.readings import Span
+
+    until = now()
+    return Span(until - hours * 3600, until)
+
+
+def check_hours(hours: float) -> None:
+    """Refuses what is no span of time.
+
+    Raises:
+        ConfigurationError: It is not a number above 0, or is longer ago than a calendar goes back.
+    """
+    if not 0 < hours <= LONGEST_HOURS:
         raise ConfigurationError("--hours", hours, "give a number of hours above 0, such as 24")
-    return max(0.0, now() - hours * 3600)
 
 
 @contextmanager
@@ -52,7 +67,7 @@ def opened_database(db: str | None, data_dir: Path | None, *, hours: float | Non
     """The database that is named. Errors are one line on stderr and exit code 2. `hours` are checked first."""
     with clear_errors(), named_by_options(_OPTIONS):
         if hours is not None:
-            since(hours)
+            check_hours(hours)
         database = named_database(db, data_dir, lock_timeout_seconds=LOCK_TIMEOUT_SECONDS)
         try:
             yield database
@@ -83,14 +98,14 @@ def has_events(database: Database) -> bool:
         return inspect(connection).has_table(TABLE)
 
 
-def empty_span(store: EventStore, hours: float) -> str:
+def empty_span(store: EventStore, hours: float, nothing_happened: str = "Nothing was recorded") -> str:
     """What to say of a span without events."""
     from sqlalchemy import text
 
     from langchain_tokopt.cli.shown import age
     from langchain_tokopt.telemetry.store import TABLE
 
-    said = f"Nothing was recorded in the last {'hour' if hours == 1 else f'{hours:g} hours'}"
+    said = f"{nothing_happened} in the last {'hour' if hours == 1 else f'{hours:g} hours'}"
     with store.database.read() as connection:
         last = connection.execute(text(f"SELECT MAX(at) FROM {TABLE}")).scalar()  # noqa: S608 - a name of ours
     if last is None:

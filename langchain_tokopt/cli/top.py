@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_tokopt.cli.common import DataDir, Db, nothing, print_json, utc
+from langchain_tokopt.cli.common import DataDir, Db, nothing, print_json
 from langchain_tokopt.cli.telemetry_options import (
     Hours,
     Json,
     Watch,
     check_watch,
     empty_span,
-    now,
     opened_events,
-    since,
+    span_of,
 )
 from langchain_tokopt.errors import ConfigurationError
 
@@ -74,7 +73,7 @@ def top(
             raise ConfigurationError("--sort", order, remedy)
 
         def read() -> Ranking:
-            return ranking(store, by=names, since=since(hours), sort=order, limit=limit)
+            return ranking(store, by=names, span=span_of(hours), sort=order, limit=limit)
 
         def draw() -> Group:
             from langchain_tokopt.cli.top_tables import ranked
@@ -85,7 +84,7 @@ def top(
         check_watch(watch, is_terminal=screen.is_terminal, json=json_)
         found = read()
         if json_:
-            print_json({"hours": hours, "until": utc(now()), **found.as_json()})
+            print_json({"hours": hours, **found.as_json()})
             raise typer.Exit(0 if found.rows else 1)
         if watch is not None:
             import time

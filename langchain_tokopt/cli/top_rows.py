@@ -38,12 +38,12 @@ class Ranked:
 class Ranking:
     """The first few, the others added up (`None` without any), and all together.
 
-    `groups` is how many there are, shown or not; `since` is Unix time.
+    `groups` is how many there are, shown or not.
     """
 
     by: tuple[str, ...]
     sort: str
-    since: float
+    span: Span
     groups: int
     rows: tuple[Ranked, ...]
     others: Ranked | None
@@ -84,7 +84,8 @@ class Ranking:
             return {name: value for name, value in told.items() if name not in self._not_told}
 
         return {
-            "since": utc(self.since),
+            "since": utc(self.span.since),
+            "until": utc(self.span.until),
             "by": list(self.by),
             "sort": self.sort,
             "groups": self.groups,
@@ -109,7 +110,7 @@ def dimensions(by: str) -> tuple[str, ...]:
     return names
 
 
-def ranking(store: EventStore, *, by: Sequence[str], since: float, sort: str, limit: int) -> Ranking:
+def ranking(store: EventStore, *, by: Sequence[str], span: Span, sort: str, limit: int) -> Ranking:
     """The first `limit` by what they are sorted by: "cost", "tokens", "calls" or "saved".
 
     By a part there are no figures of calls, and by a model or provider none of savings: no event has both.
@@ -117,7 +118,7 @@ def ranking(store: EventStore, *, by: Sequence[str], since: float, sort: str, li
     Raises:
         StoreError: The database cannot be read.
     """
-    readings, span = Readings(store), Span(since=since)
+    readings = Readings(store)
     not_by_part = {"model", "provider"} & set(by) and "part" not in by
     # One state of the database for all of them, where it can give one.
     with store.database.read():
@@ -138,7 +139,7 @@ def ranking(store: EventStore, *, by: Sequence[str], since: float, sort: str, li
     return Ranking(
         by=tuple(by),
         sort=sort,
-        since=since,
+        span=span,
         groups=len(rows),
         rows=tuple(first),
         others=_together(rest) if rest else None,
