@@ -130,6 +130,18 @@ def number(value: int | None) -> str:
     return "unknown" if value is None else f"{value:,}"
 
 
+def times(count: int, what: str = "time") -> str:
+    """A count of things, in the singular or the plural."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def amount(value: Decimal | int | None, unit: str) -> str:
+    """USD, tokens or calls."""
+    if value is None:
+        return "unknown"
+    return money(Decimal(value)) if unit == "usd" else times(int(value), unit.removesuffix("s"))
+
+
 def money(usd: Decimal | None) -> str:
     """USD: cents from a dollar on, below it up to three significant digits; "unknown" for `None`."""
     if usd is None:

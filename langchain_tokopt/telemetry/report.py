@@ -6,12 +6,17 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_tokopt.telemetry.report_details import AgentSpend, BudgetLine, Slice, SpanBefore, TokenShares
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from langchain_tokopt.pricing import Rates
+    from langchain_tokopt.telemetry.recommendation import Recommendation
+
+MOST_AGENTS: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +173,15 @@ class Report:
         added_seconds: The time that the optimiser added to a request.
         latency_seconds: The time that the models took.
         failures: Parts that failed and stepped aside.
+        slice_seconds: How long each of `slices` is; 0 without any.
+        slices: The span in stretches of time, the first to the last in which something happened, without gaps.
+        agents: Who spent most, the dearest first, at most `MOST_AGENTS` of them.
+        tokens: Where the tokens of agents' calls go.
+        before: The span of the same length before; `None` where no hours were asked for, or nothing is on record.
+        budgets: Where limits stand, with their forecasts, as the caller gave them.
+        budget_errors: Budgets whose standing could not be read, and why.
+        recommendations: What to change, by the money that it saves.
+        too_little: Why there are no recommendations about money yet, if there are not.
     """
 
     hours: float | None = None
@@ -193,6 +207,15 @@ class Report:
     added_seconds: Percentiles | None = None
     latency_seconds: Percentiles | None = None
     failures: tuple[FailureReport, ...] = ()
+    slice_seconds: int = 0
+    slices: tuple[Slice, ...] = ()
+    agents: tuple[AgentSpend, ...] = ()
+    tokens: TokenShares | None = None
+    before: SpanBefore | None = None
+    budgets: tuple[BudgetLine, ...] = ()
+    budget_errors: tuple[tuple[str, str], ...] = ()
+    recommendations: tuple[Recommendation, ...] = ()
+    too_little: str | None = None
     _reprice: Callable[[Sequence[Rates]], list[Repriced]] | None = field(default=None, repr=False, compare=False)
 
     def cost_at(self, rates: Sequence[Rates]) -> list[Repriced]:

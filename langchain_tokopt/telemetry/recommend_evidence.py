@@ -1,0 +1,352 @@
+"""What recommendations are drawn from: the events of a span, added up in the ways that they are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from langchain_tokopt.telemetry.store import TABLE, EventStore
+
+if TYPE_CHECKING:
+    from langchain_tokopt.telemetry.readings import Span
+
+# What stands in a query for each of these words in braces.
+_WORDS: Final = {
+    "is_call": "kind = 'ModelCall' AND internal = 0",
+    "is_part": "kind IN ('Decision', 'CacheLookup') AND part <> 'budget'",
+    "did": "action IN ('exact', 'semantic', 'applied')",
+    # The steps of one run count together: whoever saves in one step and pays in the next has saved nothing.
+    "unit": "COALESCE(run, request, id)",
+    # As whole numbers the squares would soon be too large for the database.
+    "nano_squares": "SUM(CAST(nano AS DOUBLE PRECISION) * CAST(nano AS DOUBLE PRECISION))",
+    "saved_squares": "SUM(CAST(saved_nano AS DOUBLE PRECISION) * CAST(saved_nano AS DOUBLE PRECISION))",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompts:
+    """Calls of an agent to one model that are alike: as large, with as much repeated and as much read from the cache.
+
+    `output` and `nano` (what they cost) are sums over the `calls`; `nano` is `None` where the price is not known.
+    """
+
+    provider: str | None
+    model: str | None
+    measured: bool
+    input_tokens: int
+    repeated: int | None
+    cache_read: int | None
+    cache_write: int
+    calls: int
+    output: int
+    nano: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Amounts in nano-USD: how many, their sum, the sum of their squares."""
+
+    count: int
+    total: int
+    squares: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartSavings:
+    """What a part did for real or in shadow mode. `priced` are those of `applied` whose saving in USD is known."""
+
+    part: str
+    shadow: bool
+    applied: int
+    tokens: int | None
+    priced: Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """What runs cost that had something in common: `subject` tried as `variant`, by one agent."""
+
+    subject: str
+    variant: str
+    agent: str | None
+    cost: Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeats:
+    """Calls whose whole prompt had been sent before, by what the cache said: `outcome` is `None` without a cache."""
+
+    outcome: str | None
+    reason: str | None
+    calls: int
+    priced: int
+    nano: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpriced:
+    """Calls of a model whose price is not known."""
+
+    provider: str | None
+    model: str | None
+    calls: int
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """The events of a span, as far as recommendations need them.
+
+    Attributes:
+        seconds: How much time the events cover: from the first, or the beginning of the span, to its end.
+        prompts: Calls that used something, without the optimiser's own.
+        parts: What parts did.
+        part_arms: Runs by whether a part worked ("optimize") or only watched ("shadow").
+        model_arms: Runs by the model that answered ("provider:model").
+        repeats: Calls that repeated an earlier one.
+        unpriced: Calls without a known price.
+        own_calls: The optimiser's own calls.
+        own_nano: What they cost; `None` where the price of one is not known.
+        outputs: How many answers had so many tokens, as reported, shortest first.
+        reserved_for_output: How many calls had so many tokens held by a budget beyond their input, fewest first.
+        refused: How many calls a budget refused.
+    """
+
+    seconds: float = 0.0
+    prompts: tuple[Prompts, ...] = ()
+    parts: tuple[PartSavings, ...] = ()
+    part_arms: tuple[Arm, ...] = ()
+    model_arms: tuple[Arm, ...] = ()
+    repeats: tuple[Repeats, ...] = ()
+    unpriced: tuple[Unpriced, ...] = ()
+    own_calls: int = 0
+    own_nano: int | None = 0
+    outputs: tuple[tuple[int, int], ...] = ()
+    reserved_for_output: tuple[tuple[int, int], ...] = ()
+    refused: int = 0
+
+    @property
+    def calls(self) -> int:
+        """Calls that used something, without the optimiser's own."""
+        return sum(prompts.calls for prompts in self.prompts)
+
+    @classmethod
+    def read(cls, store: EventStore, span: Span, *, now: float) -> Evidence:
+        """The evidence of a span; its time is over `now`.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        store.prepare()
+        with store.database.read() as connection:
+
+            def rows(query: str, /, **inner: str) -> Sequence[Mapping[str, Any]]:
+                from sqlalchemy import text
+
+                tests, given = ["1 = 1"], dict[str, float]()
+                for test, name, value in (("at >= :since", "since", span.since), ("at < :until", "until", span.until)):
+                    if value is not None:
+                        tests.append(test)
+                        given[name] = value
+                within = f"(SELECT * FROM {TABLE} WHERE {' AND '.join(tests)})"  # noqa: S608 - names of ours
+                for name, word in {**inner, **_WORDS, "events": within}.items():
+                    query = query.replace(f"{{{name}}}", word)
+                return connection.execute(text(query), given).mappings().all()
+
+            (whole,) = rows("SELECT MIN(at) AS first, COUNT(*) AS n FROM {events} e")
+            if not whole["n"]:
+                return cls()
+            own, refused = _own(rows)
+            begins = max(float(whole["first"]), span.since or 0.0)
+            return cls(
+                seconds=max(0.0, now - begins),
+                prompts=_prompts(rows),
+                parts=_parts(rows),
+                part_arms=_part_arms(rows),
+                model_arms=_model_arms(rows),
+                repeats=_repeats(rows),
+                unpriced=_unpriced(rows),
+                own_calls=own[0],
+                own_nano=own[1],
+                outputs=_counts(
+                    rows,
+                    "SELECT output_tokens AS size, COUNT(*) AS n FROM {events} e WHERE {is_call} "
+                    "AND usage_source = 'provider' AND output_tokens IS NOT NULL GROUP BY output_tokens ORDER BY 1",
+                ),
+                reserved_for_output=_reserved(rows),
+                refused=refused,
+            )
+
+
+_Rows = Any  # takes a query, and what stands in it for inner queries; gives its rows
+
+
+def _prompts(rows: _Rows) -> tuple[Prompts, ...]:
+    found = rows(
+        "SELECT provider, model, usage_source, input_tokens, repeated_prefix_tokens, cache_read_tokens, "
+        "CASE WHEN cost_nano IS NULL THEN 0 ELSE 1 END AS priced, COUNT(*) AS n, SUM(output_tokens) AS output, "
+        "SUM(cache_write_tokens) AS written, SUM(cost_nano) AS nano "
+        "FROM {events} e WHERE {is_call} AND input_tokens IS NOT NULL AND usage_source IS NOT NULL "
+        "GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 2, 3, 4, 5, 6, 7"
+    )
+    return tuple(
+        Prompts(
+            provider=row["provider"],
+            model=row["model"],
+            measured=row["usage_source"] == "provider",
+            input_tokens=int(row["input_tokens"]),
+            repeated=_whole(row["repeated_prefix_tokens"]),
+            cache_read=_whole(row["cache_read_tokens"]),
+            cache_write=int(row["written"] or 0),
+            calls=int(row["n"]),
+            output=int(row["output"] or 0),
+            nano=int(row["nano"]) if row["priced"] else None,
+        )
+        for row in found
+    )
+
+
+def _parts(rows: _Rows) -> tuple[PartSavings, ...]:
+    found = rows(
+        "SELECT part, mode, COUNT(*) AS applied, SUM(saved_tokens) AS tokens, COUNT(saved_nano) AS n, "
+        "SUM(saved_nano) AS total, {saved_squares} AS squares "
+        "FROM {events} e WHERE {is_part} AND {did} GROUP BY part, mode ORDER BY part, mode"
+    )
+    return tuple(
+        PartSavings(
+            part=row["part"],
+            shadow=row["mode"] == "shadow",
+            applied=int(row["applied"]),
+            tokens=_whole(row["tokens"]),
+            priced=_sample(row),
+        )
+        for row in found
+    )
+
+
+def _part_arms(rows: _Rows) -> tuple[Arm, ...]:
+    """Runs in which a part was always on, or only ever watched; a run that was answered without a call cost nothing."""
+    modes = (
+        "SELECT part, agent, {unit} AS unit, MIN(mode) AS variant FROM {events} d WHERE {is_part} "
+        "GROUP BY part, agent, {unit} HAVING MIN(mode) = MAX(mode)"
+    )
+    costs = (
+        "SELECT agent, {unit} AS unit, SUM(cost_nano) AS nano, COUNT(*) - COUNT(cost_nano) AS unknown "
+        "FROM {events} c WHERE kind = 'ModelCall' GROUP BY agent, {unit}"
+    )
+    joined = (
+        "SELECT m.part AS subject, m.variant, m.agent, COALESCE(c.nano, 0) AS nano FROM ({modes}) m "
+        "LEFT JOIN ({costs}) c ON c.unit = m.unit AND COALESCE(c.agent, '') = COALESCE(m.agent, '') "
+        "WHERE COALESCE(c.unknown, 0) = 0"
+    )
+    return _arms(rows, joined, modes=modes, costs=costs)
+
+
+def _model_arms(rows: _Rows) -> tuple[Arm, ...]:
+    by_run = (
+        "SELECT COALESCE(provider, '') || ':' || model AS variant, agent, SUM(cost_nano) AS nano FROM {events} e "
+        "WHERE {is_call} AND model IS NOT NULL GROUP BY 1, agent, {unit} HAVING COUNT(*) = COUNT(cost_nano)"
+    )
+    return _arms(rows, "SELECT 'model' AS subject, variant, agent, nano FROM ({by_run}) r", by_run=by_run)
+
+
+def _arms(rows: _Rows, query: str, **inner: str) -> tuple[Arm, ...]:
+    found = rows(
+        "SELECT subject, variant, agent, COUNT(*) AS n, SUM(nano) AS total, {nano_squares} AS squares "
+        "FROM ({whole}) a GROUP BY subject, variant, agent ORDER BY subject, variant, agent",
+        whole=query,
+        **inner,
+    )
+    return tuple(
+        Arm(subject=row["subject"], variant=row["variant"], agent=row["agent"], cost=_sample(row)) for row in found
+    )
+
+
+def _repeats(rows: _Rows) -> tuple[Repeats, ...]:
+    looked = (
+        "SELECT request, MIN(action) AS outcome, MIN(reason) AS reason, MIN(mode) AS mode FROM {events} l "
+        "WHERE kind = 'CacheLookup' AND request IS NOT NULL GROUP BY request"
+    )
+    found = rows(
+        "SELECT l.outcome, l.reason, COUNT(*) AS n, COUNT(c.cost_nano) AS priced, SUM(c.cost_nano) AS nano "
+        "FROM {events} c LEFT JOIN ({looked}) l ON l.request = c.request "
+        "WHERE c.kind = 'ModelCall' AND c.internal = 0 AND c.error IS NULL AND c.input_tokens > 0 "
+        "AND c.repeated_prefix_tokens = c.input_tokens "
+        # What a cache in shadow mode would have answered is known to the cache itself.
+        "AND (l.outcome IS NULL OR l.outcome NOT IN ('exact', 'semantic')) "
+        "GROUP BY l.outcome, l.reason ORDER BY n DESC, l.outcome, l.reason",
+        looked=looked,
+    )
+    return tuple(
+        Repeats(
+            outcome=row["outcome"],
+            reason=row["reason"],
+            calls=int(row["n"]),
+            priced=int(row["priced"]),
+            nano=int(row["nano"] or 0),
+        )
+        for row in found
+    )
+
+
+def _unpriced(rows: _Rows) -> tuple[Unpriced, ...]:
+    found = rows(
+        "SELECT provider, model, COUNT(*) AS n, SUM(input_tokens) AS input, SUM(output_tokens) AS output "
+        "FROM {events} e WHERE kind = 'ModelCall' AND usage_source IS NOT NULL AND cost_nano IS NULL "
+        "GROUP BY provider, model ORDER BY n DESC, provider, model"
+    )
+    return tuple(
+        Unpriced(
+            provider=row["provider"],
+            model=row["model"],
+            calls=int(row["n"]),
+            input_tokens=int(row["input"] or 0),
+            output_tokens=int(row["output"] or 0),
+        )
+        for row in found
+    )
+
+
+def _own(rows: _Rows) -> tuple[tuple[int, int | None], int]:
+    (own,) = rows(
+        "SELECT COUNT(*) AS n, COUNT(cost_nano) AS priced, SUM(cost_nano) AS nano FROM {events} e "
+        "WHERE kind = 'ModelCall' AND internal = 1 AND usage_source IS NOT NULL"
+    )
+    (refused,) = rows(
+        "SELECT COUNT(*) AS n FROM {events} e WHERE kind = 'Reservation' AND action = 'refused' AND mode <> 'shadow'"
+    )
+    count = int(own["n"])
+    return (count, int(own["nano"] or 0) if own["priced"] == count else None), int(refused["n"])
+
+
+def _reserved(rows: _Rows) -> tuple[tuple[int, int], ...]:
+    """Of requests with one reservation and one call: what was held beyond the input that the call had."""
+    held = (
+        "SELECT request, SUM(amount_tokens) AS held FROM {events} r WHERE kind = 'Reservation' "
+        "AND action = 'reserved' AND amount_tokens IS NOT NULL GROUP BY request HAVING COUNT(*) = 1"
+    )
+    called = (
+        "SELECT request, SUM(input_tokens) AS input FROM {events} c WHERE {is_call} AND usage_source = 'provider' "
+        "AND input_tokens IS NOT NULL GROUP BY request HAVING COUNT(*) = 1"
+    )
+    return _counts(
+        rows,
+        "SELECT h.held - c.input AS size, COUNT(*) AS n FROM ({held}) h JOIN ({called}) c ON c.request = h.request "
+        "WHERE h.held > c.input GROUP BY h.held - c.input ORDER BY 1",
+        held=held,
+        called=called,
+    )
+
+
+def _counts(rows: _Rows, query: str, **inner: str) -> tuple[tuple[int, int], ...]:
+    return tuple((int(row["size"]), int(row["n"])) for row in rows(query, **inner))
+
+
+def _sample(row: Mapping[str, Any]) -> Sample:
+    return Sample(count=int(row["n"]), total=int(row["total"] or 0), squares=float(row["squares"] or 0.0))
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)
