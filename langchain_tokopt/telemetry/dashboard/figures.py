@@ -1,0 +1,231 @@
+"""Figures of one span of time for the page: totals, a series of buckets, tables by dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import Any, Final
+
+from langchain_tokopt.telemetry.dashboard.plain import plain
+from langchain_tokopt.telemetry.dashboard.sources import source
+from langchain_tokopt.telemetry.readings import CallFigures, LookupFigures, PartFigures, Place, Readings, Span
+from langchain_tokopt.telemetry.report import CacheReport, Saved, Usage
+
+DIMENSIONS: Final = ("part", "agent", "model", "project", "user")
+_ROWS: Final = 25  # of a table; the rest is one row, so that the sums are those of all
+_BUCKETS: Final = 72
+_USAGES: Final = ("measured", "estimated", "own_measured", "own_estimated")
+_STEPS: Final = (1, 5, 15, 60, 300, 900, 1800, 3600, 10_800, 21_600, 43_200, 86_400, 7 * 86_400, 28 * 86_400)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A span of time that the page can be switched to.
+
+    Attributes:
+        name: Such as "24 h".
+        since: Unix time, inclusive.
+        until: Unix time, exclusive.
+    """
+
+    name: str
+    since: float
+    until: float
+
+    @property
+    def every(self) -> int:
+        """The length of a bucket in seconds: the shortest usual one whose bars a chart has room for."""
+        length = self.until - self.since
+        return next((step for step in _STEPS if length / step <= _BUCKETS), _STEPS[-1])
+
+    @property
+    def span(self) -> Span:
+        return Span(self.since, self.until)
+
+
+def window_figures(readings: Readings, window: Window) -> dict[str, Any]:
+    """All figures of a window, each beside its source.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    return {
+        "name": window.name,
+        "since": window.since,
+        "until": window.until,
+        "totals": _totals(readings, window),
+        "series": _series(readings, window),
+        "by": {name: _table(readings, window, name) for name in DIMENSIONS},
+    }
+
+
+def _totals(readings: Readings, window: Window) -> dict[str, Any]:
+    span = window.span
+    calls = readings.calls(span).get(Place(), CallFigures())
+    parts = readings.parts(span).get(Place(), PartFigures())
+    return {
+        "calls": _calls(calls),
+        "parts": _parts(parts),
+        "net_usd": plain(net_saved(parts.real, calls.own_measured, calls.own_estimated)),
+        "lookups": _lookups(readings.lookups(span).get(Place(), LookupFigures())),
+        "failures": readings.failures(span).get(Place(), 0),
+        "reservations": readings.reservations(span).get(Place(), {}),
+        "source": {name: source(name, span) for name in ("calls", "parts", "lookups", "failures", "reservations")},
+    }
+
+
+def _series(readings: Readings, window: Window) -> dict[str, Any]:
+    """One list for each figure, all as long as `start`; a bucket without events has none of them, not 0."""
+    span, every = window.span, window.every
+    calls = {place.start: figures for place, figures in readings.calls(span, every=every).items()}
+    parts = {place.start: figures for place, figures in readings.parts(span, every=every).items()}
+    lookups = {place.start: figures for place, figures in readings.lookups(span, every=every).items()}
+    first = int(window.since) // every * every
+    starts = range(first, int(window.until) + 1, every)
+    rows = []
+    for start in starts:
+        call, part = calls.get(start, CallFigures()), parts.get(start, PartFigures())
+        look = lookups.get(start, LookupFigures()).real
+        own = call.own_measured.calls + call.own_estimated.calls
+        net = net_saved(part.real, call.own_measured, call.own_estimated) if part.real.applied or own else None
+        rows.append(
+            {
+                "measured_usd": call.measured.cost_usd,
+                "estimated_usd": call.estimated.cost_usd,
+                "saved_usd": part.real.usd,
+                "net_usd": net,
+                "saved_tokens": part.real.tokens,
+                "input_tokens": call.measured.input_tokens,
+                "cache_read_tokens": call.measured.cache_read_tokens,
+                "cache_write_tokens": call.measured.cache_write_tokens,
+                "output_tokens": call.measured.output_tokens,
+                "reasoning_tokens": call.measured.reasoning_tokens,
+                "estimated_input_tokens": call.estimated.input_tokens,
+                "estimated_output_tokens": call.estimated.output_tokens,
+                "calls": call.measured.calls + call.estimated.calls,
+                "failed": call.failed,
+                "hits": look.hits,
+                "eligible": look.eligible,
+            }
+        )
+    columns = {name: [plain(row[name]) for row in rows] for name in rows[0]} if rows else {}
+    return {
+        "every": every,
+        "start": list(starts),
+        **columns,
+        "source": {name: source(name, span, every=every) for name in ("calls", "parts", "lookups")},
+    }
+
+
+def _table(readings: Readings, window: Window, by: str) -> dict[str, Any]:
+    """What each value of a dimension spent and saved, the dearest first."""
+    span = window.span
+    calls = {} if by == "part" else _first_keys(readings.calls(span, by=(by,)))
+    parts = _first_keys(readings.parts(span, by=(by,)))
+    lookups = {} if by == "part" else _first_keys(readings.lookups(span, by=(by,)))
+    failures = _first_keys(readings.failures(span, by=(by,))) if by == "part" else {}
+    keys = dict.fromkeys([*calls, *parts, *failures])
+
+    def rank(key: str | None) -> tuple[Decimal, Decimal, int, str]:
+        call, part = calls.get(key, CallFigures()), parts.get(key, PartFigures())
+        spent = max(call.measured.cost_usd or Decimal(0), call.estimated.cost_usd or Decimal(0))
+        return -spent, -(part.real.usd or Decimal(0)), -call.measured.calls - part.real.applied, str(key)
+
+    ranked = sorted(keys, key=rank)
+    shown, rest = ranked[:_ROWS], ranked[_ROWS:]
+    groups: list[tuple[dict[str, Any], list[str | None]]] = [({"key": plain(key)}, [key]) for key in shown]
+    if rest:
+        groups.append(({"more": len(rest)}, rest))
+    rows = []
+    for head, members in groups:
+        call = _added_calls(calls[key] for key in members if key in calls)
+        part = _added_parts(parts[key] for key in members if key in parts)
+        look = _added_lookups(lookups[key].real for key in members if key in lookups)
+        net = net_saved(part.real, call.own_measured, call.own_estimated)
+        figures = {"calls": _calls(call), "parts": _parts(part), "net_usd": plain(net)}
+        if by == "part":
+            figures["failures"] = sum(failures.get(key, 0) for key in members)
+        else:
+            figures["hits"], figures["eligible"] = look.hits, look.eligible
+        rows.append({**head, **figures})
+    names = ("parts", "failures") if by == "part" else ("calls", "parts", "lookups")
+    return {"rows": rows, "source": {name: source(name, span, by=(by,)) for name in names}}
+
+
+def net_saved(saved: Saved, *own: Usage) -> Decimal | None:
+    """What was saved less the cost of the optimiser's own calls; `None` where one of them is not known."""
+    if any(usage.unpriced for usage in own):
+        return None
+    spent = sum((usage.cost_usd or Decimal(0) for usage in own), Decimal(0))
+    if saved.usd is None and (saved.applied or not spent):
+        return None
+    return (saved.usd or Decimal(0)) - spent
+
+
+# --- as plain values -------------------------------------------------------------------------------------------------
+
+
+def _calls(figures: CallFigures) -> dict[str, Any]:
+    """Usage that has no calls is null: there is nothing to be known of it."""
+    shown = {
+        name: _usage(getattr(figures, name)) for name in ("measured", "estimated", "own_measured", "own_estimated")
+    }
+    return {**shown, "failed": figures.failed, "requests": figures.requests}
+
+
+def _usage(usage: Usage) -> dict[str, Any] | None:
+    shown: dict[str, Any] | None = plain(usage) if usage.calls else None
+    return shown
+
+
+def _parts(figures: PartFigures) -> dict[str, Any]:
+    shown: dict[str, Any] = plain(figures)
+    return shown
+
+
+def _lookups(figures: LookupFigures) -> dict[str, Any]:
+    def shown(cache: CacheReport) -> dict[str, Any]:
+        return {**plain(cache), "hits": cache.hits, "eligible": cache.eligible}
+
+    return {"real": shown(figures.real), "shadow": shown(figures.shadow)}
+
+
+# --- sums of rows ----------------------------------------------------------------------------------------------------
+
+
+def _first_keys(found: Mapping[Place, Any]) -> dict[str | None, Any]:
+    return {place.key[0]: figures for place, figures in found.items()}
+
+
+def _added_calls(each: Iterable[CallFigures]) -> CallFigures:
+    figures = list(each)
+    return CallFigures(
+        **{name: _added(Usage, [getattr(one, name) for one in figures]) for name in _USAGES},
+        failed=sum(one.failed for one in figures),
+        requests=sum(one.requests for one in figures),
+    )
+
+
+def _added_parts(each: Iterable[PartFigures]) -> PartFigures:
+    figures = list(each)
+    return PartFigures(
+        real=_added(Saved, [one.real for one in figures]),
+        shadow=_added(Saved, [one.shadow for one in figures]),
+        skipped=sum(one.skipped for one in figures),
+    )
+
+
+def _added_lookups(each: Iterable[CacheReport]) -> CacheReport:
+    added: CacheReport = _added(CacheReport, list(each))
+    return added
+
+
+def _added(kind: Any, figures: list[Any]) -> Any:
+    """Field by field; what none of them knows is not known of the sum."""
+    sums: dict[str, Any] = {}
+    for each in fields(kind):
+        values = [getattr(one, each.name) for one in figures if getattr(one, each.name) is not None]
+        if values:
+            sums[each.name] = sum(values[1:], values[0])
+    return kind(**sums)
