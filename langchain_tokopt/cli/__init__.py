@@ -13,6 +13,7 @@ import typer
 from langchain_tokopt.cli import budget, cache, embedder
 from langchain_tokopt.cli.demo import demo
 from langchain_tokopt.cli.effectiveness import effectiveness
+from langchain_tokopt.cli.export import export
 from langchain_tokopt.cli.report import report
 from langchain_tokopt.cli.status import status
 from langchain_tokopt.cli.top import top
@@ -28,6 +29,7 @@ app.command()(report)
 app.command()(top)
 app.command()(effectiveness)
 app.command()(status)
+app.command()(export)
 app.add_typer(budget.app, name="budget")
 app.add_typer(cache.app, name="cache")
 app.add_typer(embedder.app, name="embedder")
