@@ -67,6 +67,11 @@ class Readings:
     def __init__(self, store: EventStore) -> None:
         self._store = store
 
+    @property
+    def store(self) -> EventStore:
+        """Where the events are."""
+        return self._store
+
     def calls(self, span: Span, *, by: Sequence[str] = (), every: int | None = None) -> dict[Place, CallFigures]:
         """Model calls: usage, cost, failures."""
         rows = self._rows(
