@@ -35,7 +35,7 @@ class Kpi:
         title: What people call it.
         definition: What it is, in a sentence.
         formula: How it is computed, in words.
-        unit: "usd" (`Decimal`), "share" (of 1), "times" or "seconds".
+        unit: "usd" (`Decimal`), "share" (of 1), "times", "seconds" or "count".
         value: `None` where it cannot be known; `reason` says why.
         low: With `high`, its interval at 95 %: Wilson's for a rate of things that were counted; for a ratio of sums
             from how much it varies within the window. `None` where there is none.
@@ -265,6 +265,8 @@ def shown(value: Number | None, unit: Unit) -> str:
         return duration(float(value))
     if unit == "times":
         return f"{value:.2f} x"
+    if unit == "count":
+        return f"{int(value):,}"
     return f"{value:.1%}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
+from langchain_tokopt.telemetry.kpis_events import Shortened
 from langchain_tokopt.telemetry.kpis_found import Found, Source, rate, share, unknown
 from langchain_tokopt.telemetry.kpis_window import Window
 from langchain_tokopt.telemetry.readings import CallFigures
@@ -140,6 +141,17 @@ def _own_tokens(calls: CallFigures) -> int:
     return sum((usage.input_tokens or 0) + (usage.output_tokens or 0) for usage in own)
 
 
+def compression(window: Window) -> Found:
+    slices = window.shortened("history")
+    found = sum(slices.values(), Shortened())
+    if not found.calls:
+        return unknown("no history was shortened in this window", source="estimated")
+    if not found.after:
+        return unknown("no shortened history was counted", count=found.calls, source="estimated")
+    parts = [(float(each.before), float(each.after)) for each in slices.values()]
+    return share(found.before / found.after, parts, count=found.counted, source="estimated")
+
+
 def provider_cache(window: Window) -> Found:
     usage = window.calls.measured
     if not usage.calls:
@@ -164,13 +176,62 @@ def hit_rate(window: Window) -> Found:
     return rate(looks.hits, looks.eligible, nothing="no request was looked up in the semantic cache in this window")
 
 
+def audited_error(window: Window) -> Found:
+    told = window.audits
+    if told is None:
+        return unknown("the semantic cache was not asked, or does not audit", source="estimated")
+    value = told.get("audited_error")
+    count = int(told.get("audits") or 0)
+    if value is None:
+        return unknown("no stored answer has been audited yet", count=count, source="estimated")
+    low, high, target = (told.get(name) for name in ("audited_error_low", "audited_error_high", "max_error"))
+    note = "of all requests that the cache remembers, not only of this window"
+    return Found(
+        value=float(value),
+        low=None if low is None else float(low),
+        high=None if high is None else float(high),
+        count=count,
+        source="estimated",
+        note=note,
+        target=None if target is None else float(target),
+    )
+
+
+# --- quality ---------------------------------------------------------------------------------------------------------
+
+
+def evidence(window: Window) -> Found:
+    return _not_asked_again(window, "history", "no history was shortened in this window")
+
+
+def tools_found(window: Window) -> Found:
+    return _not_asked_again(window, "tools", "no tools were left out in this window")
+
+
+def _not_asked_again(window: Window, part: str, nothing: str) -> Found:
+    found = sum(window.shortened(part).values(), Shortened())
+    return rate(found.calls - found.asked, found.calls, nothing=nothing)
+
+
+def fallback(window: Window) -> Found:
+    hits = window.fallbacks
+    return rate(hits, max(hits, window.calls.requests), nothing="no request reached a model in this window")
+
+
 # --- health ----------------------------------------------------------------------------------------------------------
 
 
 def model_errors(window: Window) -> Found:
-    calls = window.calls
-    tried = calls.measured.calls + calls.estimated.calls + calls.failed
-    return rate(calls.failed, tried, nothing="no model was called in this window")
+    failed, tried = window.calls_by_end
+    return rate(failed, tried, nothing="no model was called in this window")
+
+
+def added_p95(window: Window) -> Found:
+    added = window.times.added
+    if added is None:
+        return unknown("no request was timed in this window")
+    note = f"to within {added.error:.0%}, from rolled-up times" if added.error else None
+    return Found(value=added.p95, count=added.count, note=note)
 
 
 def refused(window: Window) -> Found:

@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Final
 
-from langchain_tokopt.telemetry.readings import CallFigures, LookupFigures, PartFigures, Place, Readings, Span
+from langchain_tokopt.telemetry.kpis_events import Shortened, calls_by_end, fallbacks, shortened
+from langchain_tokopt.telemetry.readings import (
+    CallFigures,
+    LookupFigures,
+    PartFigures,
+    Place,
+    Readings,
+    Span,
+    TimeFigures,
+)
 
 # Into how many slices a window is cut to see how much its figures vary.
 _SLICES: Final = 24
@@ -33,6 +42,7 @@ class Window:
         whole = seconds % _SLICES == 0 and _SLICES <= seconds <= _SLICES * _LONGEST_SLICE
         self._every = int(seconds // _SLICES) if whole else None
         self._audits = audits
+        self._shortened: dict[str, dict[int, Shortened]] = {}
 
     @cached_property
     def calls(self) -> CallFigures:
@@ -58,8 +68,29 @@ class Window:
         return self.readings.reservations(self.span).get(Place(), {})
 
     @cached_property
+    def times(self) -> TimeFigures:
+        return self.readings.times(self.span).get(Place(), TimeFigures())
+
+    @cached_property
     def audits(self) -> Mapping[str, Any] | None:
         return self._audits() if self._audits is not None else None
+
+    # --- single events -----------------------------------------------------------------------------------------------
+
+    def shortened(self, part: str) -> dict[int, Shortened]:
+        """By the number of the slice; all in one where the window cannot be cut."""
+        if part not in self._shortened:
+            found = shortened(self.readings.store, self.span, part, every=self._every)
+            self._shortened[part] = {self._slice(start): each for start, each in found.items()}
+        return self._shortened[part]
+
+    @cached_property
+    def fallbacks(self) -> int:
+        return fallbacks(self.readings.store, self.span)
+
+    @cached_property
+    def calls_by_end(self) -> tuple[int, int]:
+        return calls_by_end(self.readings.store, self.span)
 
     # --- slices ------------------------------------------------------------------------------------------------------
 
@@ -77,6 +108,8 @@ class Window:
         return {} if self._every is None else self._in_slices(self.readings.lookups(self.span, every=self._every))
 
     def _in_slices(self, found: Mapping[Place, Any]) -> dict[int, Any]:
+        return {self._slice(place.start or 0): figures for place, figures in found.items()}
+
+    def _slice(self, start: int) -> int:
         every = self._every or 1
-        first = int(self.since // every)
-        return {(place.start or 0) // every - first: figures for place, figures in found.items()}
+        return start // every - int(self.since // every)
