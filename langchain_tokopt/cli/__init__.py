@@ -15,6 +15,7 @@ from langchain_tokopt.cli.demo import demo
 from langchain_tokopt.cli.effectiveness import effectiveness
 from langchain_tokopt.cli.export import export
 from langchain_tokopt.cli.report import report
+from langchain_tokopt.cli.stats import stats
 from langchain_tokopt.cli.status import status
 from langchain_tokopt.cli.top import top
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(demo)
+app.command()(stats)
 app.command()(report)
 app.command()(top)
 app.command()(effectiveness)
