@@ -10,6 +10,7 @@ from langchain_tokopt.telemetry.recommend_budgets import about_budgets
 from langchain_tokopt.telemetry.recommend_models import about_models
 from langchain_tokopt.telemetry.recommend_parts import about_parts
 from langchain_tokopt.telemetry.recommendation import FEWEST_EVENTS, Recommendation
+from langchain_tokopt.telemetry.report_figures import times
 
 if TYPE_CHECKING:
     from langchain_tokopt.pricing import Pricing, Rates
@@ -48,8 +49,8 @@ def too_little(evidence: Evidence) -> str | None:
     if evidence.calls >= FEWEST_EVENTS or any(part.applied >= FEWEST_EVENTS for part in evidence.parts):
         return None
     return (
-        f"Recommendations about money need at least {FEWEST_EVENTS} model calls or decisions of a part; there are "
-        f"{evidence.calls} calls."
+        f"Recommendations about money need at least {FEWEST_EVENTS} model calls of agents, or as many times that a "
+        f"part worked; so far there {'is' if evidence.calls == 1 else 'are'} {times(evidence.calls, 'call')}."
     )
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Final
 
-from langchain_tokopt.telemetry.findings import amount, number, times
 from langchain_tokopt.telemetry.recommend_statistics import quantile
 from langchain_tokopt.telemetry.recommendation import Recommendation
+from langchain_tokopt.telemetry.report_figures import amount, moment, name, number, percent, times
 
 if TYPE_CHECKING:
     from langchain_tokopt.telemetry.recommend_evidence import Evidence
@@ -25,13 +24,13 @@ _TOO_MUCH: Final = 2
 
 def about_budgets(evidence: Evidence, budgets: Sequence[BudgetLine]) -> Iterator[Recommendation]:
     """What to change about budgets."""
-    yield from (found for line in budgets if (found := _runs_out(line)) is not None)
+    yield from (found for line in budgets if (found := _runs_out(line, budgets)) is not None)
     held = _holds_too_much(evidence)
     if held is not None:
         yield held
 
 
-def _runs_out(line: BudgetLine) -> Recommendation | None:
+def _runs_out(line: BudgetLine, lines: Sequence[BudgetLine]) -> Recommendation | None:
     """A hard limit that the forecast goes beyond: to be raised, or to be spent from more slowly."""
     if not line.hard or line.expected is None or line.expected <= line.limit:
         return None
@@ -39,19 +38,19 @@ def _runs_out(line: BudgetLine) -> Recommendation | None:
     high = Decimal(line.high if line.high is not None else line.expected)
     enough = _rounded(high, line.unit)
     left, ahead = max(Decimal(0), limit - spent), expected - spent
-    pace = "0%" if ahead <= 0 else f"{left / ahead:.0%}"
-    when = "" if line.runs_out_at is None else f"; it runs out about {_moment(line.runs_out_at)}"
+    pace = percent(left / ahead) if ahead > 0 else "0%"
+    when = "" if line.runs_out_at is None else f"; it runs out about {moment(line.runs_out_at)}"
     likely = ""
     if line.low is not None and line.high is not None and line.coverage is not None:
         between = f"{amount(line.low, line.unit)} and {amount(line.high, line.unit)}"
-        likely = f", between {between} with a chance of {line.coverage:.0%}"
+        likely = f", between {between} with a chance of {percent(line.coverage)}"
     return Recommendation(
         id=f"raise-limit:{line.budget}:{line.node}:{line.per}:{line.unit}",
         title=(
-            f"Raise the limit of {line.node} per {line.per} by {amount(_less(enough, limit), line.unit)}, or spend at "
-            f"{pace} of the pace that is expected"
+            f"Raise the limit of {name(line.node)} per {name(line.per)} by "
+            f"{amount(_less(enough, limit), line.unit)}, or spend at {pace} of the pace that is expected"
         ),
-        change=f"budget.set_limit({line.node!r}, Limit({line.unit}={_code(enough, line.unit)}, per={line.per!r}))",
+        change=f"budget.set_limit({line.node!r}, Limit({_limits(line, enough, lines)}, per={line.per!r}))",
         source="estimated",
         events=0,
         basis=(
@@ -101,13 +100,17 @@ def _rounded(value: Decimal, unit: str) -> Decimal:
     return value.quantize(Decimal("0.01") if unit == "usd" else Decimal(1), rounding=ROUND_CEILING)
 
 
+def _limits(line: BudgetLine, enough: Decimal, lines: Sequence[BudgetLine]) -> str:
+    """The arguments of the new limit: it takes the place of the old one, in all its units."""
+    place = (line.budget, line.node, line.per)
+    units = {one.unit: Decimal(one.limit) for one in lines if (one.budget, one.node, one.per) == place}
+    units[line.unit] = enough
+    return ", ".join(f"{unit}={_code(units[unit], unit)}" for unit in ("usd", "tokens", "calls") if unit in units)
+
+
 def _less(one: Decimal, other: Decimal) -> Decimal:
     return max(Decimal(0), one - other)
 
 
 def _code(value: Decimal, unit: str) -> str:
     return f'"{value}"' if unit == "usd" else str(int(value))
-
-
-def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

@@ -233,7 +233,8 @@ def _part_arms(rows: _Rows) -> tuple[Arm, ...]:
         "GROUP BY part, agent, {unit} HAVING MIN(mode) = MAX(mode)"
     )
     costs = (
-        "SELECT agent, {unit} AS unit, SUM(cost_nano) AS nano, COUNT(*) - COUNT(cost_nano) AS unknown "
+        "SELECT agent, {unit} AS unit, SUM(cost_nano) AS nano, "
+        "COUNT(*) - COUNT(CASE WHEN usage_source = 'provider' THEN cost_nano END) AS unknown "
         "FROM {events} c WHERE kind = 'ModelCall' GROUP BY agent, {unit}"
     )
     joined = (
@@ -247,7 +248,9 @@ def _part_arms(rows: _Rows) -> tuple[Arm, ...]:
 def _model_arms(rows: _Rows) -> tuple[Arm, ...]:
     by_run = (
         "SELECT COALESCE(provider, '') || ':' || model AS variant, agent, SUM(cost_nano) AS nano FROM {events} e "
-        "WHERE {is_call} AND model IS NOT NULL GROUP BY 1, agent, {unit} HAVING COUNT(*) = COUNT(cost_nano)"
+        "WHERE {is_call} AND model IS NOT NULL GROUP BY 1, agent, {unit} "
+        # Only what is measured throughout: a run with an estimate in it is compared with none.
+        "HAVING COUNT(*) = COUNT(CASE WHEN usage_source = 'provider' THEN cost_nano END)"
     )
     return _arms(rows, "SELECT 'model' AS subject, variant, agent, nano FROM ({by_run}) r", by_run=by_run)
 

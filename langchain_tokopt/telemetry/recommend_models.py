@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from langchain_tokopt.pricing import Rates, from_nano, to_nano
-from langchain_tokopt.telemetry.findings import money, number, times
 from langchain_tokopt.telemetry.recommend_replay import as_recorded, by_rules, reads_by_rules
 from langchain_tokopt.telemetry.recommend_statistics import difference
 from langchain_tokopt.telemetry.recommendation import FEWEST_EVENTS, Recommendation, over_time
+from langchain_tokopt.telemetry.report_figures import money, name, number, percent, times
 
 if TYPE_CHECKING:
     from langchain_tokopt.pricing import Pricing
-    from langchain_tokopt.telemetry.recommend_evidence import Evidence, Prompts, Unpriced
+    from langchain_tokopt.telemetry.recommend_evidence import Arm, Evidence, Prompts, Unpriced
 
 # What the makers call the next smaller model of a family; a name holds only where the price list has it, too.
 _SMALLER: Final = (("opus", "sonnet"), ("sonnet", "haiku"), ("flash", "flash-lite"), ("pro", "flash"), ("mini", "nano"))
@@ -54,7 +54,7 @@ def about_models(
     """Changes of models and of what their providers are asked for."""
     models = [] if pricing is None else _models(evidence, pricing)
     for model in models:
-        cheaper = _cheaper(evidence, model, _candidates(model, models, pricing, candidates))
+        cheaper = _cheaper(evidence, model, _candidates(model, models, evidence.model_arms, pricing, candidates))
         cached = _cached(evidence, model)
         yield from (one for one in (cheaper, cached) if one is not None)
     yield from (_rates_wanted(unpriced) for unpriced in evidence.unpriced[:_MOST_UNPRICED])
@@ -66,10 +66,10 @@ def _models(evidence: Evidence, pricing: Pricing) -> list[_Model]:
         if prompts.model is not None and prompts.measured and prompts.nano is not None:
             groups[prompts.provider, prompts.model].append(prompts)
     found = []
-    for (provider, name), group in groups.items():
-        rates = pricing.rates(name, provider)
+    for (provider, model), group in groups.items():
+        rates = pricing.rates(model, provider)
         if rates is not None:
-            found.append(_Model(provider, name, rates, tuple(group)))
+            found.append(_Model(provider, model, rates, tuple(group)))
     return found
 
 
@@ -85,34 +85,44 @@ class _Candidate:
 
 
 def _candidates(
-    model: _Model, models: Sequence[_Model], pricing: Pricing | None, given: Sequence[Rates | str]
+    model: _Model,
+    models: Sequence[_Model],
+    arms: Sequence[Arm],
+    pricing: Pricing | None,
+    given: Sequence[Rates | str],
 ) -> list[_Candidate]:
-    """Models that may answer instead: the ones that were given, else the next smaller one and those in use."""
+    """Models that may answer instead: the ones given, else the next smaller one and those that the same agents use."""
     found = []
     for one in given:
         rates = one if isinstance(one, Rates) else None if pricing is None else pricing.rates(one)
         if rates is not None:
-            name = rates.model if isinstance(one, Rates) else one
-            in_use = any((other.rates.provider, other.name) == (rates.provider, name) for other in models)
-            found.append(_Candidate(rates, rates.provider or None, name, in_use))
+            called = rates.model if isinstance(one, Rates) else one
+            in_use = any((other.rates.provider, other.name) == (rates.provider, called) for other in models)
+            found.append(_Candidate(rates, rates.provider or None, called, in_use))
     if given:
         return found
-    found += [_Candidate(other.rates, other.provider, other.name, True) for other in models if other is not model]
-    for name in _smaller(model.rates.model):
-        rates = None if pricing is None else pricing.rates(name, model.provider)
+    for smaller in _smaller(model.rates.model):
+        rates = None if pricing is None else pricing.rates(smaller, model.provider)
         # The list also knows names by how they begin: only an entry of that very name is that model.
-        if rates is not None and rates.model == name and not any(other.name == name for other in found):
-            found.append(_Candidate(rates, model.provider, name, False))
+        if rates is not None and rates.model == smaller:
+            in_use = any((other.provider, other.name) == (model.provider, smaller) for other in models)
+            found.append(_Candidate(rates, model.provider, smaller, in_use))
+    known = {(one.provider, one.name) for one in found}
+    for other in models:
+        # That a model is in use elsewhere does not say that it can do this.
+        answered = difference(arms, other.variant, model.variant) is not None
+        if other is not model and answered and (other.provider, other.name) not in known:
+            found.append(_Candidate(other.rates, other.provider, other.name, True))
     return found
 
 
-def _smaller(name: str) -> Iterator[str]:
-    words = name.split("-")
+def _smaller(model: str) -> Iterator[str]:
+    words = model.split("-")
     for word, smaller in _SMALLER:
         if word in words and not (word == "flash" and "lite" in words):
             yield "-".join(smaller if one == word else one for one in words)
     if not any(word in words for word in _SMALLEST):
-        yield f"{name}-mini"
+        yield f"{model}-mini"
 
 
 def _cheaper(evidence: Evidence, model: _Model, candidates: Sequence[_Candidate]) -> Recommendation | None:
@@ -136,7 +146,9 @@ def _cheaper(evidence: Evidence, model: _Model, candidates: Sequence[_Candidate]
     return over_time(
         evidence.seconds,
         id=f"cheaper-model:{model.variant}",
-        title=f"Try {best.name} where {model.name} answers now: the same tokens cost {share:.0%} of it",
+        title=(
+            f"Try {name(best.name)} where {name(model.name)} answers now: the same tokens cost {percent(share)} of it"
+        ),
         change=f"init_chat_model({best.name!r}, model_provider={best.provider!r})",
         saves=saves,
         low=low,
@@ -146,12 +158,21 @@ def _cheaper(evidence: Evidence, model: _Model, candidates: Sequence[_Candidate]
         basis=(
             f"the tokens of {number(model.calls)} calls as the provider measured them, "
             f"{money(from_nano(model.nano))}, at the other model's list prices"
-            f"{'' if same else ' and by the rules of its provider for prompt caching'}"
+            f"{'' if same else ' and by the rules of its provider for prompt caching'}{_dearest(evidence, model)}"
         ),
         confidence="medium" if same and tried is not None and tried[1] < 0 else "low",
         why=why,
         caveat=f"Quality is not measured here: compare answers first, as with a part of the calls.{counts}",
     )
+
+
+def _dearest(evidence: Evidence, model: _Model) -> str:
+    """The agent that spends most of it."""
+    arms = [arm for arm in evidence.model_arms if arm.variant == model.variant and arm.agent is not None]
+    if not arms:
+        return ""
+    most = max(arms, key=lambda arm: (arm.cost.total, arm.agent or ""))
+    return f"; the agent {name(most.agent)} spends most of it"
 
 
 def _saving(model: _Model, candidate: _Candidate) -> tuple[int, int, int]:
@@ -197,7 +218,7 @@ def _cached(evidence: Evidence, model: _Model) -> Recommendation | None:
     if saves <= 0:
         return None
     explicit = model.rates.caching == "explicit"
-    title = f"Have {model.name} read repeated prompts from its provider's cache"
+    title = f"Have {name(model.name)} read repeated prompts from its provider's cache"
     return over_time(
         evidence.seconds,
         id=f"prompt-cache:{model.variant}",
@@ -239,16 +260,16 @@ def _caching_code(rates: Rates) -> str:
 
 
 def _rates_wanted(unpriced: Unpriced) -> Recommendation:
-    name = f"{unpriced.provider}:{unpriced.model}" if unpriced.provider and unpriced.model else unpriced.model
+    key = f"{unpriced.provider}:{unpriced.model}" if unpriced.provider and unpriced.model else unpriced.model
     tokens = f"{number(unpriced.input_tokens)} input and {number(unpriced.output_tokens)} output tokens"
-    if name is None:
+    if key is None:
         change = "UsageCallback(...)  # on a model with a name: model_name= of its class, or metadata ls_model_name"
         title = "Give the model a name, so that its calls have a price"
     else:
-        change = f"Pricing(overrides={{{name!r}: Rates(input=Decimal(...), output=Decimal(...))}})"
-        title = f"Give the rates of {name}, whose price is not known"
+        change = f"Pricing(overrides={{{key!r}: Rates(input=Decimal(...), output=Decimal(...))}})"
+        title = f"Give the rates of {name(key)}, whose price is not known"
     return Recommendation(
-        id=f"give-rates:{name}",
+        id=f"give-rates:{key}",
         title=title,
         change=change,
         source="measured",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from langchain_tokopt.pricing import from_nano
-from langchain_tokopt.telemetry.findings import money, number, times
 from langchain_tokopt.telemetry.recommend_statistics import difference, sum_interval
 from langchain_tokopt.telemetry.recommendation import FEWEST_EVENTS, Confidence, Recommendation, over_time
+from langchain_tokopt.telemetry.report_figures import money, number, times
 
 if TYPE_CHECKING:
     from langchain_tokopt.telemetry.recommend_evidence import Evidence, PartSavings, Repeats
@@ -45,7 +44,7 @@ def _turn_on(evidence: Evidence, part: PartSavings) -> Recommendation | None:
     tried = _tried(evidence, part.part)
     if tried is not None and tried[0] > 0:
         return None
-    why = f"{number(part.priced.count)} decisions at known prices, all saving together"
+    why = _together(part, low, high, "saved")
     confidence: Confidence = "medium"
     if tried is not None and tried[1] < 0:
         confidence = "high"
@@ -75,18 +74,19 @@ def _turn_off(evidence: Evidence, part: PartSavings) -> Recommendation | None:
     tried = _tried(evidence, part.part)
     if tried is not None and tried[1] < 0:
         return None  # with it on, runs cost less, whatever we estimate
-    why = f"{number(part.priced.count)} decisions at known prices, costing together"
+    why = _together(part, -high, -low, "cost")
     confidence: Confidence = "medium"
     if tried is not None and tried[0] > 0:
         confidence = "high"
         why = f"{number(tried[2])} runs of the same agents say so as well: with it on, a run cost {_more(tried)}"
-    guard = "savings_guard=SavingsGuard()" if part.part in _GUARD else f"{part.part}=None"
-    other = f"; {part.part}=None turns it off for good" if part.part in _GUARD else ""
+    guarded = part.part in _GUARD
+    setting = "savings_guard=SavingsGuard()" if guarded else f"{part.part}=None"
+    guard = f" The guard sets it aside only while it loses; {part.part}=None turns it off." if guarded else ""
     return over_time(
         evidence.seconds,
         id=f"turn-off:{part.part}",
         title=f"Turn {part.part} off where it costs more than it saves",
-        change=f"TokenOptimizer({guard})",
+        change=f"TokenOptimizer({setting})",
         saves=-part.priced.total,
         low=-high,
         high=-low,
@@ -95,7 +95,7 @@ def _turn_off(evidence: Evidence, part: PartSavings) -> Recommendation | None:
         basis=f"estimated from {times(part.applied)} that it worked",
         confidence=confidence,
         why=why,
-        caveat=f"Changes that pay off only later in a thread are counted as far as the thread is on record{other}.",
+        caveat=f"What pays off only later in a thread is counted as far as the thread is on record.{guard}",
     )
 
 
@@ -175,6 +175,12 @@ def _why_missed(cases: Iterable[Repeats]) -> tuple[str, str, str]:
     return "Let the cache answer exact repeats that it misses", change, said
 
 
+def _together(part: PartSavings, low: int, high: int, word: str) -> str:
+    of_total = money(from_nano(abs(part.priced.total)))
+    between = f"; by chance it may be from {_usd(low)} to {_usd(high)} (95%)" if low != high else ""
+    return f"{number(part.priced.count)} decisions at known prices {word} {of_total} together{between}"
+
+
 def _tried(evidence: Evidence, part: str) -> tuple[float, float, int] | None:
     """How much dearer a run is with the part on, where it was on for some runs of an agent and watched in others."""
     return difference([arm for arm in evidence.part_arms if arm.subject == part], "optimize", "shadow")
@@ -189,4 +195,4 @@ def _more(tried: tuple[float, float, int]) -> str:
 
 
 def _usd(nano: float) -> str:
-    return money(from_nano(round(nano)) if nano else Decimal(0))
+    return money(from_nano(round(nano)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from langchain_tokopt.telemetry.findings import duration, money, number
+from langchain_tokopt.telemetry.report_figures import duration, money, number
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -16,10 +16,11 @@ from typing_extensions import Self
 from langchain_tokopt.database import Database
 from langchain_tokopt.errors import ConfigurationError, StoreError
 from langchain_tokopt.events import Event, Failure, ModelCall, Reservation
-from langchain_tokopt.pricing import Pricing
-from langchain_tokopt.telemetry.measure import measure
+from langchain_tokopt.pricing import Pricing, Rates
 from langchain_tokopt.telemetry.metering import SentPrefixes
 from langchain_tokopt.telemetry.report import Report
+from langchain_tokopt.telemetry.report_budgets import Budgets, Forecasts
+from langchain_tokopt.telemetry.report_reading import read_report
 from langchain_tokopt.telemetry.sightings import Sightings
 from langchain_tokopt.telemetry.store import EventStore
 from langchain_tokopt.telemetry.writer import BatchWriter
@@ -133,20 +134,46 @@ class Telemetry:
 
     # --- giving ------------------------------------------------------------------------------------------------------
 
-    def report(self, hours: float | None = None) -> Report:
-        """What was spent, saved, refused and failed in the last `hours` (`None`: ever).
+    def report(
+        self,
+        hours: float | None = None,
+        *,
+        budgets: Budgets | None = None,
+        forecasts: Forecasts | None = None,
+        candidates: Sequence[Rates | str] = (),
+    ) -> Report:
+        """What was spent, saved, refused and failed in the last `hours` (`None`: ever), and what to change.
 
         When the database cannot be used, the report covers the events that wait in memory, and says so.
+
+        Args:
+            hours: How far back.
+            budgets: What `Budget.status()` gives, of one budget or several; or a callable that gives that.
+            forecasts: What `Budget.forecast(node)` gives, by node; or a callable that gives it for a node.
+            candidates: Models that may answer instead of those in use: rates, or names for `pricing`. By default the
+                next smaller ones of the same family.
 
         Raises:
             ConfigurationError: `hours` is not above 0.
         """
-        since = self._since(hours)
+        self._since(hours)
         self.flush()
         notes = []
+
+        def read(store: EventStore) -> Report:
+            return read_report(
+                store,
+                now=self._clock(),
+                hours=hours,
+                pricing=self.pricing,
+                candidates=candidates,
+                budgets=budgets,
+                forecasts=forecasts,
+            )
+
         try:
             store = self._events.store()
-            report = measure(store, since=since, hours=hours)
+            report = read(store)
             if store.cut:
                 notes.append("Only the newest events are kept in memory: give a database file to keep all.")
         except StoreError as error:
@@ -154,7 +181,7 @@ class Telemetry:
             notes.append(f"This covers only the {len(waiting)} events in memory, because of this: {error}")
             aside = EventStore(Database())
             aside.write(waiting)
-            report = measure(aside, since=since, hours=hours)
+            report = read(aside)
         if dropped := self._writer.status().dropped:
             notes.append(f"{dropped} events were dropped by this process and are not in these figures.")
         return report.with_notes(notes)

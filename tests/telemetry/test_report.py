@@ -30,6 +30,10 @@ from tests.databases import KINDS, database_url
 from tests.fakes import FakeClock
 
 NOW = 1_800_000_000.0
+TOO_LITTLE = (
+    "Recommendations about money need at least 30 model calls of agents, or as many times that a part worked; so far "
+    "there {}."
+)
 USD = Decimal
 
 
@@ -132,6 +136,9 @@ def test_measured_and_estimated_calls_stand_side_by_side(telemetry: Telemetry) -
             "For 1 model call the provider reported no usage; we estimate 70 input and 7 output tokens; $0.001 at list "
             "prices."
         ),
+        "Of the 1,735 tokens of agents' calls 98.0% were input and 2.0% output.",
+        "To do: Give the rates of openai:unknown-model, whose price is not known (high confidence).",
+        TOO_LITTLE.format("are 4 calls"),
     )
 
 
@@ -221,8 +228,8 @@ def test_shadow_mode_is_shown_apart(telemetry: Telemetry) -> None:
     assert (made.refused_calls, made.refused_in_shadow) == (0, 1)
     assert "Estimate: in shadow mode, tools (applied 1 time) would have saved 6 tokens and $1.00." in made.findings
     assert (
-        "The semantic cache would have answered (shadow mode) 1 of 2 requests that it may answer (50%)."
-        in made.findings
+        "The semantic cache would have answered (shadow mode) 1 of 2 requests that it may answer (50%; 9.5% to 90.5% "
+        "with a chance of 95%)." in made.findings
     )
 
 
@@ -241,7 +248,10 @@ def test_the_hit_rate_is_of_eligible_lookups(telemetry: Telemetry) -> None:
     (part,) = made.parts
     assert (part.part, part.real, part.skipped) == ("cache", Saved(applied=2, tokens=220, usd=USD(1)), 8)
     assert part.reasons == (("after a tool call", 6), ("too far", 1))
-    assert "The semantic cache answered 2 of 4 requests that it may answer (50%)." in made.findings
+    assert (
+        "The semantic cache answered 2 of 4 requests that it may answer (50%; 15% to 85% with a chance of 95%)."
+        in made.findings
+    )
 
 
 def test_without_eligible_lookups_there_is_no_hit_rate(telemetry: Telemetry) -> None:
@@ -262,20 +272,20 @@ def test_the_optimisers_own_calls_are_subtracted(telemetry: Telemetry) -> None:
     assert made.net_saved_usd == USD("1.6")
     assert (
         "The optimiser's own 2 model calls cost $0.30 (measured) and $0.10 (estimated); net, an estimated $1.60 was "
-        "saved." in made.findings
+        "saved, 123% of what calls cost." in made.findings
     )
 
 
 def test_own_calls_that_cost_more_than_they_save_are_a_loss(telemetry: Telemetry) -> None:
     made = report(telemetry, call(20, 2, "0.3", internal=True))
     assert made.net_saved_usd == USD("-0.3")
-    assert made.findings[-1].endswith("net, an estimated $0.30 more was spent than saved.")
+    assert made.findings[1].endswith("net, an estimated $0.30 more was spent than saved.")
 
 
 def test_own_calls_at_an_unknown_price_make_the_net_unknown(telemetry: Telemetry) -> None:
     made = report(telemetry, call(20, 2, None, internal=True), decision("tools", "applied", saved_usd=USD(2)))
     assert (made.saved.usd, made.net_saved_usd) == (USD(2), None)
-    assert made.findings[-1].endswith("cost unknown (measured); the net saving is not known.")
+    assert made.findings[1].endswith("cost unknown (measured); the net saving is not known.")
 
 
 # --- budget, time, trouble -------------------------------------------------------------------------------------------
@@ -320,7 +330,7 @@ def test_failures_are_listed_by_part(telemetry: Telemetry) -> None:
         FailureReport(part="cache", count=7, errors=(("b", 3), ("d", 2), ("a", 1))),
         FailureReport(part="tools", count=1, errors=(("x", 1),)),
     )
-    assert made.findings[-2:] == (
+    assert made.findings[-3:-1] == (
         "cache failed 7 times and stepped aside; most often: b.",
         "tools failed 1 time and stepped aside; most often: x.",
     )
@@ -470,7 +480,7 @@ def test_html_is_escaped_and_brings_nothing_with_it(full: Report) -> None:
     shown = full._repr_html_()
     assert "<script" not in shown
     assert "&lt;script&gt;" in shown
-    visible = shown.replace("http://evil.example", "")
+    visible = shown.replace("http://evil", "")  # as text, it may stay; long names are cut
     for foreign in ("http", "src=", "href=", "url(", "@import", "<link", "<img"):
         assert foreign not in visible
 
