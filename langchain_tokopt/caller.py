@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from langchain_tokopt.events import Who, lookup, who
 
@@ -14,17 +15,56 @@ if TYPE_CHECKING:
     from langchain.agents.middleware.types import ModelRequest
     from langchain_core.runnables import RunnableConfig
 
+
+@dataclass(frozen=True, slots=True)
+class ModelRun:
+    """A run of a model, with the callback handlers that are told of it as far as they are known."""
+
+    id: UUID
+    handlers: tuple[Any, ...] = ()
+
+
 _wrapped_config: contextvars.ContextVar[Any] = contextvars.ContextVar("tokopt_config", default=None)
+_model_run: contextvars.ContextVar[ModelRun | None] = contextvars.ContextVar("tokopt_model_run", default=None)
 
 
 @contextmanager
-def using_config(config: RunnableConfig) -> Iterator[None]:
-    """Inside, `active_config()` is `config`: for a model that is called without a graph or a chain around it."""
+def using_config(config: RunnableConfig, run: ModelRun | None = None) -> Iterator[None]:
+    """Inside, `active_config()` is `config`: for a model that is called without a graph or a chain around it.
+
+    And `active_run()` is `run`: that of a wrapped model, if there is one.
+    """
     token = _wrapped_config.set(config)
+    try:
+        with using_run(run):
+            yield
+    finally:
+        _wrapped_config.reset(token)
+
+
+@contextmanager
+def using_run(run: ModelRun | None) -> Iterator[None]:
+    """Inside, `active_run()` is `run`: for a model whose flows run within its own run."""
+    token = _model_run.set(run)
     try:
         yield
     finally:
-        _wrapped_config.reset(token)
+        _model_run.reset(token)
+
+
+def active_run() -> ModelRun | None:
+    """The run of the wrapped model that the flows run in; `None` in an agent's middleware."""
+    return _model_run.get()
+
+
+def handlers_of(callbacks: Any) -> tuple[Any, ...]:
+    """The handlers in what a config or a model has as `callbacks`: a list, a manager, or nothing."""
+    return tuple(callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", ()))
+
+
+def forget_run() -> None:
+    """For the rest of this context there is no `active_run()`."""
+    _model_run.set(None)
 
 
 def forget_config() -> None:

@@ -10,17 +10,18 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain.agents.middleware.types import ModelRequest, ModelResponse
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, BaseRunManager, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
+from langchain_core.utils.uuid import uuid7
 from pydantic import ConfigDict, Field, PrivateAttr, SkipValidation
 
 from langchain_tokopt.call import BoundTools, Call, StreamedAnswer, amodel_chunks, model_chunks, told
-from langchain_tokopt.caller import using_config
+from langchain_tokopt.caller import ModelRun, active_run, handlers_of, using_config, using_run
 from langchain_tokopt.events import request_scope
 from langchain_tokopt.flow import (
     BACKGROUND_TAG,
@@ -186,6 +187,16 @@ class OptimizedChatModel(BaseChatModel):
 
     # --- the config of the call, which BaseChatModel does not hand to `_generate` and `_stream` ---
 
+    def _seen(self, config: RunnableConfig | None) -> tuple[RunnableConfig, ModelRun, RunnableConfig]:
+        """The config as flows see it, this call's run, and the config by which LangChain gives the run that id.
+
+        LangChain tells `_stream` nothing of the run.
+        """
+        seen = ensure_config(config)
+        run_id = seen.get("run_id") or uuid7()
+        run = ModelRun(run_id, (*handlers_of(seen.get("callbacks")), *handlers_of(self.callbacks)))
+        return seen, run, {**seen, "run_id": run_id}
+
     def invoke(
         self,
         input: LanguageModelInput,
@@ -194,8 +205,9 @@ class OptimizedChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        with using_config(ensure_config(config)):
-            return super().invoke(input, config, stop=stop, **kwargs)
+        seen, run, own = self._seen(config)
+        with using_config(seen, run):
+            return super().invoke(input, own, stop=stop, **kwargs)
 
     async def ainvoke(
         self,
@@ -205,8 +217,9 @@ class OptimizedChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        with using_config(ensure_config(config)):
-            return await super().ainvoke(input, config, stop=stop, **kwargs)
+        seen, run, own = self._seen(config)
+        with using_config(seen, run):
+            return await super().ainvoke(input, own, stop=stop, **kwargs)
 
     def stream(
         self,
@@ -216,17 +229,17 @@ class OptimizedChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        seen = ensure_config(config)
-        chunks = super().stream(input, config, stop=stop, **kwargs)
+        seen, run, own = self._seen(config)
+        chunks = super().stream(input, own, stop=stop, **kwargs)
         try:
             while True:
-                with using_config(seen):  # not across the `yield`: a generator shares its caller's context
+                with using_config(seen, run):  # not across the `yield`: a generator shares its caller's context
                     chunk = next(chunks, None)
                 if chunk is None:
                     return
                 yield chunk
         finally:
-            with using_config(seen):
+            with using_config(seen, run):
                 chunks.close()  # type: ignore[attr-defined]
 
     async def astream(
@@ -237,14 +250,14 @@ class OptimizedChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        seen = ensure_config(config)
-        chunks = super().astream(input, config, stop=stop, **kwargs)
+        seen, run, own = self._seen(config)
+        chunks = super().astream(input, own, stop=stop, **kwargs)
         opened: list[AsyncGenerator[ChatGenerationChunk, None]] = []
         try:
             while True:
                 token = _opened.set(opened)
                 try:
-                    with using_config(seen):
+                    with using_config(seen, run):
                         chunk = await anext(chunks, None)
                 finally:
                     _opened.reset(token)
@@ -252,7 +265,7 @@ class OptimizedChatModel(BaseChatModel):
                     return
                 yield chunk
         finally:
-            with using_config(seen):
+            with using_config(seen, run):
                 await chunks.aclose()  # type: ignore[attr-defined]
                 for stream in opened:  # closed here and now, not when the garbage collector finds it
                     await stream.aclose()
@@ -286,7 +299,8 @@ class OptimizedChatModel(BaseChatModel):
                 options["run_manager"] = run_manager
             return call.received(request.model._generate(sent, **options), run_manager)
 
-        return call.result(drive(self.flow, call.request, handler, beside=call.answer_internally))
+        with using_run(_run_of(run_manager)):
+            return call.result(drive(self.flow, call.request, handler, beside=call.answer_internally))
 
     async def _agenerate(
         self,
@@ -305,7 +319,8 @@ class OptimizedChatModel(BaseChatModel):
                 options["run_manager"] = run_manager
             return call.received(await request.model._agenerate(sent, **options), run_manager)
 
-        return call.result(await adrive(self.flow, call.request, handler, beside=call.aanswer_internally))
+        with using_run(_run_of(run_manager)):
+            return call.result(await adrive(self.flow, call.request, handler, beside=call.aanswer_internally))
 
     def _stream(
         self,
@@ -417,6 +432,10 @@ class OptimizedChatModel(BaseChatModel):
         finally:
             if inspect.getgeneratorstate(steps) == inspect.GEN_SUSPENDED:
                 await step(steps.close)
+
+
+def _run_of(run_manager: BaseRunManager | None) -> ModelRun | None:
+    return active_run() if run_manager is None else ModelRun(run_manager.run_id, tuple(run_manager.handlers))
 
 
 def _usable(tool: Any, shown: Any) -> BaseTool | dict[str, Any]:

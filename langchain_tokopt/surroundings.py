@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from langchain_tokopt.caller import active_config, forget_config
+from langchain_tokopt.caller import active_config, forget_config, forget_run
 
 if TYPE_CHECKING:
     from langchain.agents.middleware.types import ModelRequest
@@ -43,6 +43,7 @@ def _leave_run() -> None:
     if config is not None:
         var_child_runnable_config.set(apart(config))
         forget_config()
+    forget_run()
     for hook in getattr(tracers, "_configure_hooks", ()):
         hook[0].set(None)
     tracers.tracing_v2_callback_var.set(None)

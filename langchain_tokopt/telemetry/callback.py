@@ -160,7 +160,7 @@ class UsageCallback(BaseCallbackHandler):
     ) -> None:
         """Put the call on record, unless it was none."""
         run = self._end(run_id, parent_run_id)
-        if run is None:
+        if run is None or self._meter.counted_within(run_id):
             return
         message, text = _answer(response.generations)
         self._meter.answered(run.sent, message, text=text, llm_output=response.llm_output)
@@ -175,7 +175,7 @@ class UsageCallback(BaseCallbackHandler):
     ) -> None:
         """Put the failed call on record, unless the model was never reached."""
         run = self._end(run_id, parent_run_id)
-        if run is None or isinstance(error, (GraphBubbleUp, BudgetExceededError)):
+        if run is None or isinstance(error, (GraphBubbleUp, BudgetExceededError)) or self._meter.counted_within(run_id):
             return
         response = kwargs.get("response")
         message, _ = _answer(response.generations[:1]) if isinstance(response, LLMResult) else (None, None)

@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -158,6 +158,14 @@ class Meter:
     def unseen(self, who: Who) -> Sent:
         """A call whose start was not seen, or is forgotten."""
         return Sent(who=who, model=None, provider=None, internal=False, started=None)
+
+    def counts_within(self, run: Hashable) -> None:
+        """Note that every call within this run of a model is put on record here."""
+        self._sightings.cover(run, by=self._observer)
+
+    def counted_within(self, run: Hashable) -> bool:
+        """Whether another observer puts the calls within this run of a model on record."""
+        return self._sightings.covered(run, but=self._observer)
 
     # --- after the call ----------------------------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ class Sightings:
         self._clock = clock
         self._lock = threading.Lock()
         self._seen: OrderedDict[Hashable, _Record] = OrderedDict()
+        self._covered: OrderedDict[Hashable, str] = OrderedDict()
 
     def first(self, message: BaseMessage, *, by: str | None = None) -> bool:
         """Whether this answer belongs to a call that was not counted yet.
@@ -64,6 +65,21 @@ class Sightings:
             for record in found:
                 record.counts[by or ""] += 1
             return new
+
+    def cover(self, run: Hashable, *, by: str) -> None:
+        """Note that `by` counts each call that is made within this run of a model."""
+        with self._lock:
+            self._covered[run] = by
+            while len(self._covered) > self._max_entries:
+                self._covered.popitem(last=False)
+
+    def covered(self, run: Hashable, *, but: str) -> bool:
+        """Whether somebody else counts the calls within this run.
+
+        What the run gives back may then be made of several answers, with the usage of all.
+        """
+        with self._lock:
+            return self._covered.get(run, but) != but
 
     def first_error(self, error: BaseException, *, by: str) -> bool:
         """The same for a call that failed. The record is kept on the exception, which nobody here may keep alive."""

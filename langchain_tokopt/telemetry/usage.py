@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from langchain_core.messages import AIMessage
 from langgraph.errors import GraphBubbleUp
 
-from langchain_tokopt.caller import call_who
+from langchain_tokopt.caller import active_run, call_who
 from langchain_tokopt.events import Mode, NullSink, Sink
 from langchain_tokopt.flow import Flow, FlowMiddleware, is_internal, partial_answer
 from langchain_tokopt.pricing import Pricing
@@ -72,6 +72,9 @@ class UsageMiddleware(FlowMiddleware):
 
     def flow(self, request: ModelRequest[Any]) -> Flow:
         """The request and the response as they are; what the call used is put on record."""
+        run = active_run()
+        if run is not None:
+            self._meter.counts_within(run.id)
         sent = self._meter.sending(request, who=call_who(request), internal=is_internal(request))
         try:
             response = yield request
