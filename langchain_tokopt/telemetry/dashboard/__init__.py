@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from langchain_tokopt.telemetry.dashboard.data import dashboard_data
+from langchain_tokopt.telemetry.dashboard.data import arrivals, dashboard_data
 from langchain_tokopt.telemetry.dashboard.page import page
+from langchain_tokopt.telemetry.dashboard.serve import Server
 
-__all__ = ["dashboard_data", "page"]
+__all__ = ["Server", "arrivals", "dashboard_data", "page"]

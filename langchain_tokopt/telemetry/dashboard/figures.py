@@ -13,6 +13,9 @@ from langchain_tokopt.telemetry.readings import CallFigures, LookupFigures, Part
 from langchain_tokopt.telemetry.report import CacheReport, Saved, Usage
 
 DIMENSIONS: Final = ("part", "agent", "model", "project", "user")
+_KINDS: Final = ("calls", "parts", "lookups", "failures")
+# Parts call no model; and what parts do happens before a model is called, and says nothing of it.
+_READ: Final[Mapping[str, tuple[str, ...]]] = {"part": ("parts", "failures"), "model": ("calls",)}
 _ROWS: Final = 25  # of a table; the rest is one row, so that the sums are those of all
 _BUCKETS: Final = 72
 _USAGES: Final = ("measured", "estimated", "own_measured", "own_estimated")
@@ -25,18 +28,23 @@ class Window:
 
     Attributes:
         name: Such as "24 h".
-        since: Unix time, inclusive.
-        until: Unix time, exclusive.
+        hours: Its length.
+        until: Its end, Unix time, exclusive.
     """
 
     name: str
-    since: float
+    hours: float
     until: float
+
+    @property
+    def since(self) -> float:
+        """Its start, Unix time, inclusive."""
+        return self.until - self.hours * 3600
 
     @property
     def every(self) -> int:
         """The length of a bucket in seconds: the shortest usual one whose bars a chart has room for."""
-        length = self.until - self.since
+        length = self.hours * 3600
         return next((step for step in _STEPS if length / step <= _BUCKETS), _STEPS[-1])
 
     @property
@@ -121,10 +129,9 @@ def _series(readings: Readings, window: Window) -> dict[str, Any]:
 def _table(readings: Readings, window: Window, by: str) -> dict[str, Any]:
     """What each value of a dimension spent and saved, the dearest first."""
     span = window.span
-    calls = {} if by == "part" else _first_keys(readings.calls(span, by=(by,)))
-    parts = _first_keys(readings.parts(span, by=(by,)))
-    lookups = {} if by == "part" else _first_keys(readings.lookups(span, by=(by,)))
-    failures = _first_keys(readings.failures(span, by=(by,))) if by == "part" else {}
+    names = _READ.get(by, ("calls", "parts", "lookups"))
+    read = {name: _first_keys(getattr(readings, name)(span, by=(by,))) if name in names else {} for name in _KINDS}
+    calls, parts, lookups, failures = (read[name] for name in _KINDS)
     keys = dict.fromkeys([*calls, *parts, *failures])
 
     def rank(key: str | None) -> tuple[Decimal, Decimal, int, str]:
@@ -149,7 +156,6 @@ def _table(readings: Readings, window: Window, by: str) -> dict[str, Any]:
         else:
             figures["hits"], figures["eligible"] = look.hits, look.eligible
         rows.append({**head, **figures})
-    names = ("parts", "failures") if by == "part" else ("calls", "parts", "lookups")
     return {"rows": rows, "source": {name: source(name, span, by=(by,)) for name in names}}
 
 

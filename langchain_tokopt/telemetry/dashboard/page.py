@@ -24,19 +24,17 @@ _SCRIPTS: Final = (
 _ESCAPES: Final = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 
 
-def page(data: Mapping[str, Any], *, refresh: str | None = None) -> str:
+def page(data: Mapping[str, Any], *, refresh: str | None = None, tag: str | None = None) -> str:
     """The HTML page that shows `data` (see `dashboard_data`).
 
     It needs no server and no network, and its content security policy allows it none. `refresh` is a path of the same
-    server from which it may get newer data.
+    server from which it may get newer data, `tag` the entity tag of what it has.
     """
-    style, script = _style(), _script()
-    policy = content_policy(style, script, connect="'self'" if refresh is not None else "'none'")
     parts = {
-        "policy": policy,
-        "style": style,
-        "data": json_block({**data, "refresh": refresh}),
-        "script": script,
+        "policy": page_policy(refresh=refresh is not None),
+        "style": _style(),
+        "data": json_block({**data, "refresh": refresh, "tag": tag}),
+        "script": _script(),
         "licence": _static("uplot/LICENSE").strip(),
     }
     head, *rest = _static("page.html").split("{{")
@@ -48,12 +46,13 @@ def json_block(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_ESCAPES)
 
 
-def content_policy(style: str, script: str, *, connect: str) -> str:
-    """What the page may do: run this script, use this style sheet, and nothing else."""
+def page_policy(*, refresh: bool) -> str:
+    """What the page may do: run its own script, use its own style sheet, ask its own server if told to."""
+    connect = "'self'" if refresh else "'none'"
     return (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
-        f"connect-src {connect}; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; "
-        "trusted-types 'none'"
+        f"default-src 'none'; script-src '{_hash(_script())}'; style-src '{_hash(_style())}'; img-src data:; "
+        f"connect-src {connect}; base-uri 'none'; form-action 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     )
 
 

@@ -45,7 +45,7 @@ def story(one: Story) -> dict[str, Any]:
         "added_seconds": line.added_seconds,
         "latency_seconds": line.latency_seconds,
         "failures": line.failures or None,
-        "came_in": one.came_in,
+        "came_in": _came_in(one),
         "went_out": one.went_out,
         "went_out_measured": one.went_out_measured or None,
         "left_out": max(0, len(one.steps) - _STEPS) or None,
@@ -70,6 +70,17 @@ def changes(stories: Sequence[Story]) -> list[dict[str, Any]]:
             sums[event.part] = [before[0] + 1, before[1] + event.tokens_before, before[2] + after]
     named = ({"part": part, "decisions": n, "before": old, "after": new} for part, (n, old, new) in sums.items())
     return sorted((plain(each) for each in named), key=lambda each: (-each["before"], each["part"]))
+
+
+def _came_in(one: Story) -> int | None:
+    """Tokens of the request before any part changed it: only the history's part counts all of it, after the tools' part
+    has taken from it what it left out."""
+    made = [step.event for step in one.steps if isinstance(step.event, Decision) and step.mode != "shadow"]
+    whole = next((event for event in made if event.part == "history" and event.tokens_before is not None), None)
+    if whole is None or whole.tokens_before is None:
+        return None
+    tools = [event for event in made if event.part == "tools" and event.action == "applied"]
+    return whole.tokens_before + sum((event.tokens_before or 0) - (event.tokens_after or 0) for event in tools)
 
 
 def _step(step: Step) -> dict[str, Any]:

@@ -6,7 +6,7 @@ function drawStatus(state) {
   const status = find("status");
   const old = age(Date.now() / 1000 - state.data.now);
   const stamp = () => when(state.data.now);
-  const kind = state.data.refresh === null ? "file" : state.lost ? "lost" : "live";
+  const kind = state.refresh === null ? "file" : state.lost ? "lost" : "live";
   const key = `${kind} ${state.data.now} ${kind === "live" ? "" : old}`;
   if (state.status === key) return;
   state.status = key;
@@ -20,7 +20,7 @@ async function ask(state, show) {
   if (document.hidden) return;
   try {
     const headers = state.tag ? { "If-None-Match": state.tag } : {};
-    const answer = await fetch(state.data.refresh, { headers, cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(10000) });
+    const answer = await fetch(state.refresh, { headers, cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(10000) });
     state.lost = !(answer.ok || answer.status === 304);
     if (answer.status === 200) {
       const data = await answer.json();
@@ -35,7 +35,7 @@ async function ask(state, show) {
 
 function keepAsking(state, show) {
   setInterval(() => drawStatus(state), 1000);
-  if (state.data.refresh === null) return;
+  if (state.refresh === null) return;
   const turn = async () => { await ask(state, show); setTimeout(turn, EVERY); };
   setTimeout(turn, EVERY);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(state, show); });

@@ -1,9 +1,10 @@
 // What is chosen, and drawing all of it again when that or the data changes.
 
+const { refresh, tag, ...given } = JSON.parse(find("data").textContent);
 const state = {
-  data: JSON.parse(find("data").textContent),
+  data: given, refresh, tag,
   window: null, dimension: "agent", tables: new Set(), only: null, find: "", outcome: "", page: 0,
-  sort: { key: "at", way: -1 }, open: null, lost: false, tag: null, status: null,
+  sort: { key: "at", way: -1 }, open: null, lost: false, status: null,
 };
 const THEMES = ["auto", "light", "dark"];
 

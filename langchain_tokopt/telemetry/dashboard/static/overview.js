@@ -27,67 +27,68 @@ function drawHead(view) {
 }
 
 const UNITS = {
-  usd: (value) => [money(value), exactMoney(value)],
-  share: (value) => [percent(value), String(value)],
-  tokens: (value) => [brief(Number(value)), count(value)],
-  seconds: (value) => [duration(Number(value)), `${value} s`],
-  ratio: (value) => [`${Number(value).toFixed(2)}\u00d7`, String(value)],
+  usd: (value) => usd(value),
+  share: (value) => figure(percent(Number(value)), String(value)),
+  seconds: (value) => figure(duration(Number(value)), `${value} s`),
+  times: (value) => figure(`${Number(value).toFixed(2)}\u00d7`, String(value)),
+  count: (value) => shortNumber(Number(value)),
 };
+const GROUPS = { cost: "Cost", tokens: "Tokens", cache: "Cache", quality: "Quality", health: "Health" };
+const TRENDS = { up: "\u25b2", down: "\u25bc", same: "=" };
 
-function kpiValue(kpi, value) {
-  if (value === null || value === undefined) return unknown();
-  const [text, exact] = (UNITS[kpi.unit] ?? ((other) => [`${brief(Number(other))} ${safe(kpi.unit ?? "")}`, String(other)]))(value);
-  return figure(text, exact);
-}
+const kpiValue = (kpi, value) => (value === null ? unknown() : (UNITS[kpi.unit] ?? ((other) => figure(safe(other))))(value));
 
 function drawKpis(view) {
-  const kpis = view.kpis ?? [];
-  find("kpis-section").hidden = kpis.length === 0;
   const groups = new Map();
-  for (const kpi of kpis) groups.set(kpi.group, [...(groups.get(kpi.group) ?? []), kpi]);
-  fill(find("kpis"), [...groups].map(([group, members]) => h("section", { class: "kpi-group" }, h("h3", null, safe(group)),
-    h("div", { class: "tiles" }, members.map(tile)))));
+  for (const kpi of view.kpis) groups.set(kpi.group, [...(groups.get(kpi.group) ?? []), kpi]);
+  fill(find("kpis"), [...groups].map(([group, members]) => h("section", { class: "kpi-group" }, h("h3", { class: "hidden" }, GROUPS[group] ?? safe(group)), members.map(tile))));
 }
 
+// One figure with how sure it is, where it comes from and where it is to go. No colour says what no word says.
 function tile(kpi) {
-  const state = kpi.ok === true ? "good" : kpi.ok === false ? "bad" : "open";
-  const interval = kpi.low !== null && kpi.high !== null && kpi.value !== null;
-  const before = kpi.previous !== null && kpi.previous !== undefined;
-  const rises = Number(kpi.value) - Number(kpi.previous);
-  const better = kpi.better === "higher" ? rises > 0 : kpi.better === "lower" ? rises < 0 : null;
-  const sign = rises > 0 ? "\u25b2" : rises < 0 ? "\u25bc" : "=";
-  return h("article", { class: `tile card ${state}` },
-    h("h4", null, safe(kpi.title)),
-    h("p", { class: "value" }, kpiValue(kpi, kpi.value), " ", h("small", null, safe(kpi.source ?? ""))),
-    interval ? h("p", { class: "more" }, "95%: ", kpiValue(kpi, kpi.low), " to ", kpiValue(kpi, kpi.high)) : null,
-    before && kpi.value !== null ? h("p", { class: "more" }, h("span", { class: rises === 0 || better === null ? null : better ? "good" : "warn" }, sign), " before: ", kpiValue(kpi, kpi.previous)) : null,
-    kpi.target !== null && kpi.target !== undefined ? h("p", { class: "more" },
-      h("span", { class: state === "good" ? "good" : state === "bad" ? "bad" : null }, state === "good" ? "\u2713 on target " : state === "bad" ? "\u2717 off target " : "target "),
-      kpi.better === "lower" ? "\u2264 " : "\u2265 ", kpiValue(kpi, kpi.target)) : null,
-    h("details", null, h("summary", null, "Definition"), h("p", null, safe(kpi.definition ?? "")), kpi.formula ? h("p", null, h("code", null, safe(kpi.formula))) : null,
-      kpi.count !== null && kpi.count !== undefined ? h("p", null, `From ${count(kpi.count)} events.`) : null));
+  const known = kpi.value !== null;
+  const good = kpi.trend === "same" || kpi.trend === null ? null : (kpi.trend === "up") === (kpi.better === "higher");
+  const change = kpi.certain === false ? ", may be chance" : "";
+  return h("article", { class: `tile card ${kpi.ok === false ? "missed" : ""}` },
+    h("p", { class: "group", "aria-hidden": "true" }, GROUPS[kpi.group] ?? safe(kpi.group)), h("h4", null, name(kpi.title)),
+    h("p", { class: "value" }, kpiValue(kpi, kpi.value), known ? [" ", h("small", null, safe(kpi.source))] : null),
+    known ? null : h("p", { class: "more" }, safe(kpi.reason ?? "")),
+    known && kpi.low !== null ? h("p", { class: "more" }, "95%: ", kpiValue(kpi, kpi.low), " to ", kpiValue(kpi, kpi.high)) : null,
+    known && kpi.previous !== null ? h("p", { class: "more" },
+      h("span", { class: good === null || kpi.certain === false ? null : good ? "good" : "warn", "aria-hidden": "true" }, TRENDS[kpi.trend] ?? "", " "),
+      h("span", { class: "hidden" }, kpi.trend ?? ""), "before: ", kpiValue(kpi, kpi.previous), change) : null,
+    kpi.target !== null ? h("p", { class: "more" }, "target ", kpi.better === "lower" ? "at most " : "at least ", kpiValue(kpi, kpi.target),
+      kpi.ok === null ? null : [", ", h("span", { class: kpi.ok ? "good" : "bad" }, kpi.ok ? "met" : "missed")]) : null,
+    h("details", null, h("summary", { "data-focus": `kpi-${kpi.name}` }, "Definition"), h("p", null, safe(kpi.definition)), h("p", null, h("code", null, safe(kpi.formula))),
+      h("p", null, `From ${count(kpi.count)} observations. `, kpi.note ? safe(kpi.note) : null), h("p", null, h("code", null, safe(kpi.trace)))));
 }
 
-// A recommendation is text, or an object that says more of it.
-function said(one) {
-  if (one === null || typeof one !== "object") return safe(one);
-  const { title, text, what, detail, why, ...rest } = one;
-  const first = title ?? what ?? text ?? "";
-  return [h("strong", null, safe(first)), [detail ?? (first === text ? null : text), why].filter(Boolean).map((each) => [" ", safe(each)]),
-    h("span", { class: "more" }, Object.entries(rest).filter(([, value]) => value !== null && typeof value !== "object").map(([key, value]) => ` ${safe(key.replaceAll("_", " "))}: ${safe(value)}.`))];
+const SEVERITIES = { critical: "bad", warning: "warn" };
+
+function alertItem(alert) {
+  return h("li", { class: SEVERITIES[alert.severity] ?? null },
+    h("strong", null, h("span", { class: "badge" }, safe(alert.severity)), h("bdi", null, safe(alert.title))), " ", h("bdi", null, safe(alert.detail)),
+    h("p", { class: "more" }, "since ", when(alert.since), alert.cleared_at !== null ? [", cleared ", when(alert.cleared_at)] : null,
+      alert.acknowledged_by !== null ? [", acknowledged by ", name(alert.acknowledged_by), alert.note ? [": ", h("bdi", null, safe(alert.note))] : null] : null,
+      alert.value !== null ? `, value ${Number(alert.value.toPrecision(4))}, threshold ${Number(alert.threshold.toPrecision(4))}` : null, ", ", h("code", null, safe(alert.id))));
+}
+
+function recommendation(one) {
+  const money = (low, high) => (low !== null && high !== null ? [" (", usd(low), " to ", usd(high), ")"] : null);
+  return h("li", null, h("strong", null, h("bdi", null, safe(one.title))),
+    one.saves_usd === null ? null : h("p", null, "Would have saved ", usd(one.saves_usd), money(one.low_usd, one.high_usd),
+      one.per_day_usd === null ? null : [", a day ", usd(one.per_day_usd), money(one.per_day_low_usd, one.per_day_high_usd)], ", ", safe(one.source), "."),
+    one.change ? h("p", null, h("code", null, safe(one.change))) : null,
+    h("p", { class: "more" }, `Confidence ${safe(one.confidence)}: ${safe(one.why)}. From ${count(one.events)} events: ${safe(one.basis)}. `, safe(one.caveat)));
 }
 
 function drawNotes(data) {
-  const severity = { critical: "bad", error: "bad", warning: "warn" };
-  const cards = [];
-  if (data.alerts.length) {
-    cards.push(h("div", { class: "card" }, h("h3", null, `Alerts (${count(data.alerts.length)})`), h("ul", { class: "alerts" }, data.alerts.map((alert) =>
-      h("li", { class: severity[alert.severity] ?? "" }, h("strong", null, h("span", { class: "badge" }, safe(alert.severity ?? "alert")), " ", safe(alert.title ?? alert.rule ?? "")),
-        " ", alert.detail ? safe(alert.detail) : null, h("p", { class: "more" }, alert.since ? ["since ", when(alert.since)] : null,
-          alert.acknowledged_by ? ` \u00b7 acknowledged by ${safe(alert.acknowledged_by)}` : null, alert.id ? [" \u00b7 ", h("code", null, safe(alert.id))] : null))))));
-  }
-  if (data.findings.length) cards.push(h("div", { class: "card" }, h("h3", null, "Findings"), h("ul", null, data.findings.map((one) => h("li", null, said(one))))));
-  if (data.recommendations.length) cards.push(h("div", { class: "card" }, h("h3", null, "What to do"), h("ul", null, data.recommendations.map((one) => h("li", null, said(one))))));
+  const open = data.alerts.filter((alert) => alert.cleared_at === null).length;
+  const cards = [
+    data.alerts.length ? h("div", { class: "card" }, h("h3", null, `Alerts: ${count(open)} open`), h("ul", { class: "alerts long", tabindex: "0", "aria-label": "Alerts" }, data.alerts.map(alertItem))) : null,
+    data.findings.length ? h("div", { class: "card" }, h("h3", null, "Findings"), h("ul", { class: "long", tabindex: "0", "aria-label": "Findings" }, data.findings.map((one) => h("li", null, h("bdi", null, safe(one)))))) : null,
+    data.recommendations.length ? h("div", { class: "card" }, h("h3", null, "What to do"), h("ul", { class: "long", tabindex: "0", "aria-label": "What to do" }, data.recommendations.map(recommendation))) : null,
+  ].filter((card) => card !== null);
   find("notes-section").hidden = cards.length === 0;
   fill(find("notes"), cards);
 }

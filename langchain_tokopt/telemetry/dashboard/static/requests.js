@@ -86,9 +86,9 @@ const FIGURES = {
 function figures(step) {
   const shown = Object.entries(step.figures ?? {}).map(([key, value]) => {
     const [title, text] = FIGURES[key] ?? [key.replace(/_tokens$/, " tokens").replaceAll("_", " "), count];
-    return [h("dt", null, safe(title)), h("dd", null, text(value))];
+    return h("div", null, h("dt", null, safe(title)), h("dd", null, text(value)));
   });
-  const more = Object.entries(step.detail ?? {}).map(([key, value]) => [h("dt", null, safe(key)), h("dd", null, h("bdi", null, safe(typeof value === "object" ? JSON.stringify(value) : value)))]);
+  const more = Object.entries(step.detail ?? {}).map(([key, value]) => h("div", null, h("dt", null, safe(key)), h("dd", null, h("bdi", null, safe(typeof value === "object" ? JSON.stringify(value) : value)))));
   return shown.length + more.length ? h("dl", { class: "figures" }, shown, more) : null;
 }
 

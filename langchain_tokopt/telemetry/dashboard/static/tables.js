@@ -1,5 +1,8 @@
 // Where it goes: by part, agent, model, project, user; the tokens; the budgets.
 
+// What the tokens are that a part counts.
+const LOOKS_AT = { tools: "schemas of the tools", history: "the whole request" };
+
 const TITLES = { part: "Part", agent: "Agent", model: "Model", project: "Project", user: "User" };
 
 function bar(value, most, tone) {
@@ -45,6 +48,8 @@ function drawBy(view, state, choose) {
     { title: "Failed", number: true, cell: (row) => h("span", { class: row.calls.failed ? "warn" : null }, count(row.calls.failed)) },
     { title: "Cache hits", number: true, cell: (row) => (row.eligible ? h("span", { title: `${count(row.hits)} of ${count(row.eligible)}` }, percent(row.hits / row.eligible)) : h("span", { class: "unknown" }, "-")) },
   ];
+  // Parts decide before a model is called, and say nothing of it.
+  if (by === "model") columns.splice(0, columns.length, ...columns.filter(({ title }) => title !== "Saved, estimated" && title !== "Cache hits"));
   return fill(find("by"), table(`By ${by}, the dearest first`, columns, rows, { quiet: true }), sources(source));
 }
 
@@ -71,7 +76,7 @@ function drawTokens(view, data) {
   const parts = h("div", { class: "card" }, h("h3", null, "What parts make of them ", h("small", null, "estimated")),
     changes.length === 0 ? nothing("No part has counted tokens in the newest requests.") : [
       table("Tokens of a request before and after each part", [
-        { title: "Part", cell: ({ part }) => name(part) },
+        { title: "Part", cell: ({ part }) => [name(part), LOOKS_AT[part] ? h("span", { class: "more" }, ` ${LOOKS_AT[part]}`) : null] },
         { title: "Before", number: true, cell: ({ before, decisions }) => [bar(before / decisions, most, "faint"), number(Math.round(before / decisions))] },
         { title: "After", number: true, cell: ({ after, decisions }) => [bar(after / decisions, most, "saved"), number(Math.round(after / decisions))] },
         { title: "Fewer", number: true, cell: ({ before, after }) => (before ? percent((before - after) / before) : unknown()) },
@@ -81,51 +86,35 @@ function drawTokens(view, data) {
   fill(find("tokens"), kinds, parts);
 }
 
-// A node of a budget has figures in up to three units; those with a limit are shown, or USD where there is none.
-function budgetRows(data) {
-  const rows = [];
-  for (const budget of data.budgets) {
-    for (const node of budget.nodes ?? []) {
-      const units = ["usd", "tokens", "calls"].filter((unit) => node[unit]);
-      const limited = units.filter((unit) => pick(node, unit, "limit") !== null);
-      for (const unit of limited.length ? limited : units.slice(0, 1)) rows.push({ budget, node, unit, ...node[unit] });
-    }
-  }
-  return rows;
-}
-
 function drawBudgets(data) {
-  const rows = budgetRows(data);
-  find("budgets-section").hidden = rows.length === 0;
-  if (!rows.length) return fill(find("budgets"));
-  const several = data.budgets.length > 1;
-  const amount = (row, value) => (value === null || value === undefined ? unknown() : row.unit === "usd" ? usd(value) : [number(value), ` ${row.unit}`]);
-  const taken = (row) => (row.limit === null ? null : Number(row.limit) > 0 ? (Number(row.spent) + Number(row.held)) / Number(row.limit) : 1);
+  const rows = data.budgets;
+  find("budgets-section").hidden = rows.length + data.budget_errors.length === 0;
+  const several = new Set(rows.map(({ budget }) => budget)).size > 1;
+  const amount = (row, value) => (value === null ? unknown() : row.unit === "usd" ? usd(value) : [number(value), ` ${row.unit}`]);
   const tone = (share) => (share >= 1 ? "bad" : share >= 0.8 ? "warn" : "spend");
   const meter = (row) => {
-    if (row.limit === null) return h("span", { class: "more" }, "no limit");
-    const share = taken(row), limit = Number(row.limit) || 1;
+    const limit = Number(row.limit) || 1, spent = Math.min(1, Number(row.spent) / limit);
     return h("span", { class: "meter" }, h("span", { class: "track", "aria-hidden": "true" },
-      h("span", { class: tone(share), share: Math.min(1, Number(row.spent) / limit).toFixed(4) }),
-      h("span", { class: "held", share: Math.max(0, Math.min(1 - Math.min(1, Number(row.spent) / limit), Number(row.held) / limit)).toFixed(4) })), percent(share));
+      h("span", { class: tone(row.share), share: spent.toFixed(4) }),
+      h("span", { class: "held", share: Math.min(1 - spent, Number(row.held) / limit).toFixed(4) })), percent(row.share));
   };
   const forecast = (row) => {
-    const found = data.forecasts[row.node.node] ?? data.forecasts[`${row.node.node}/${row.node.per}`];
-    if (!found || (found.unit ?? "usd") !== row.unit) return h("span", { class: "unknown" }, "-");
-    const value = (key) => amount(row, found[key]);
-    const over = row.limit !== null && found.expected !== null && Number(found.expected) > Number(row.limit);
-    return [h("span", { class: over ? "warn" : null }, value("expected")), found.low !== undefined && found.low !== null ? h("span", { class: "more" }, " (", value("low"), " to ", value("high"), ")") : null,
-      found.runs_out_at ? h("span", { class: "warn" }, " runs out ", when(found.runs_out_at, { seconds: false })) : null];
+    if (row.expected === null) return h("span", { class: "unknown" }, "no forecast");
+    return [h("span", { class: Number(row.expected) > Number(row.limit) ? "warn" : null }, amount(row, row.expected)),
+      row.low !== null && row.high !== null ? h("span", { class: "more", title: row.coverage === null ? null : `with a chance of ${percent(row.coverage)}` }, " (", amount(row, row.low), " to ", amount(row, row.high), ")") : null];
   };
-  return fill(find("budgets"), table("Budgets", [
-    { title: "Node", cell: (row) => [several ? [name(row.budget.name), ": "] : null, name(row.node.node), row.node.scope ? [" ", name(row.node.scope)] : null] },
-    { title: "Per", cell: (row) => [safe(row.node.per ?? ""), row.node.hard === false ? h("span", { class: "more" }, " (alerts only)") : null] },
-    { title: "Taken", cell: meter },
-    { title: "Spent", number: true, cell: (row) => amount(row, row.spent) },
-    { title: "Held", number: true, cell: (row) => amount(row, row.held) },
-    { title: "Left", number: true, cell: (row) => (row.limit === null ? h("span", { class: "unknown" }, "-") : amount(row, row.left)) },
-    { title: "Limit", number: true, cell: (row) => (row.limit === null ? h("span", { class: "unknown" }, "none") : amount(row, row.limit)) },
-    { title: "By the end, estimated", number: true, cell: forecast },
-    { title: "Begins anew", number: true, cell: (row) => (row.node.resets_at ? when(row.node.resets_at, { seconds: false }) : h("span", { class: "unknown" }, "never")) },
-  ], rows, { quiet: true }), data.budgets.some((budget) => budget.complete === false) ? h("p", { class: "note" }, "There are more nodes than are shown.") : null);
+  fill(find("budgets"),
+    data.budget_errors.map(([budget, error]) => h("p", { class: "bad" }, `${safe(budget)} could not be read: `, h("bdi", null, shortened(error, 300)))),
+    rows.length ? table("Budgets, the fullest first", [
+      { title: "Node", cell: (row) => [several ? [name(row.budget), ": "] : null, name(row.node)] },
+      { title: "Per", cell: (row) => [safe(row.per), row.hard ? null : h("span", { class: "more" }, " (alerts only)")] },
+      { title: "Taken", cell: meter },
+      { title: "Spent", number: true, cell: (row) => amount(row, row.spent) },
+      { title: "Held", number: true, cell: (row) => amount(row, row.held) },
+      { title: "Left", number: true, cell: (row) => amount(row, row.left) },
+      { title: "Limit", number: true, cell: (row) => amount(row, row.limit) },
+      { title: "By the end, estimated", number: true, cell: forecast },
+      { title: "Runs out", number: true, cell: (row) => (row.runs_out_at === null ? h("span", { class: "unknown" }, "-") : h("span", { class: "warn" }, when(row.runs_out_at, { seconds: false }))) },
+      { title: "Begins anew", number: true, cell: (row) => (row.resets_at === null ? h("span", { class: "unknown" }, "never") : when(row.resets_at, { seconds: false })) },
+    ], rows, { quiet: true }) : null);
 }
