@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from langchain_tokopt.cli import budget, cache, embedder
+from langchain_tokopt.cli import alerts, budget, cache, embedder
 from langchain_tokopt.cli.demo import demo
 from langchain_tokopt.cli.effectiveness import effectiveness
 from langchain_tokopt.cli.export import export
@@ -32,6 +32,7 @@ app.command()(top)
 app.command()(effectiveness)
 app.command()(status)
 app.command()(export)
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(budget.app, name="budget")
 app.add_typer(cache.app, name="cache")
 app.add_typer(embedder.app, name="embedder")
