@@ -203,7 +203,7 @@ def _trend(value: Number | None, before: Number | None) -> Trend | None:
 def _meets(value: Number | None, target: float | None, better: Better) -> bool | None:
     if value is None or target is None:
         return None
-    return value >= target if better == "higher" else value <= target
+    return float(value) >= target if better == "higher" else float(value) <= target
 
 
 # --- what is given ---------------------------------------------------------------------------------------------------
