@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from langchain_tokopt.cli import alerts, budget, cache, embedder
+from langchain_tokopt.cli.dashboard import dashboard
 from langchain_tokopt.cli.demo import demo
 from langchain_tokopt.cli.effectiveness import effectiveness
 from langchain_tokopt.cli.export import export
@@ -30,6 +31,7 @@ app.command()(stats)
 app.command()(report)
 app.command()(top)
 app.command()(effectiveness)
+app.command()(dashboard)
 app.command()(status)
 app.command()(export)
 app.add_typer(alerts.app, name="alerts")

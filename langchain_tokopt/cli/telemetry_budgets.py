@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from langchain_tokopt.cli.telemetry_options import now
 from langchain_tokopt.errors import ConfigurationError, StoreError
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 # A forecast is tested against the past, which takes a moment for each node.
 _MOST_FORECASTS: Final = 20
+_FORECAST_SECONDS: Final = 600.0
 
 
 class KeptBudgets:
@@ -28,7 +30,7 @@ class KeptBudgets:
     def __init__(self, budgets: Mapping[str, Budget], broken: Mapping[str, str]) -> None:
         self._budgets = budgets
         self._broken = broken
-        self._known: dict[str, Forecast | None] = {}
+        self._known: dict[str, tuple[float, Forecast | None]] = {}
 
     def status(self) -> list[dict[str, Any]]:
         """What `Budget.status()` gives, of each; `name` and `error` of those that cannot be read."""
@@ -41,12 +43,17 @@ class KeptBudgets:
         return told + [{"name": name, "error": error} for name, error in self._broken.items()]
 
     def forecast(self, node: str) -> Forecast | None:
-        """What `Budget.forecast()` says of a node, of the first budget that knows it; of the first twenty nodes."""
-        if node not in self._known:
-            if len(self._known) >= _MOST_FORECASTS:
-                return None
-            self._known[node] = self._forecast(node)
-        return self._known[node]
+        """What `Budget.forecast()` says of a node, of the first budget that has a limit there.
+
+        Of the first twenty nodes, and each anew after ten minutes.
+        """
+        made, found = self._known.get(node, (None, None))
+        if made is None and len(self._known) >= _MOST_FORECASTS:
+            return None
+        if made is None or not 0 <= now() - made < _FORECAST_SECONDS:
+            found = self._forecast(node)
+            self._known[node] = now(), found
+        return found
 
     def _forecast(self, node: str) -> Forecast | None:
         for budget in self._budgets.values():
@@ -57,12 +64,6 @@ class KeptBudgets:
             if found is not None and found.limit is not None:
                 return found
         return None
-
-    def forecasts(self, told: list[dict[str, Any]]) -> dict[str, Forecast]:
-        """Forecasts by node, of the nodes in what `status` gave that have a limit whose period ends."""
-        nodes = [node["node"] for one in told for node in one.get("nodes", ()) if node["origin"] and node["resets_at"]]
-        found = {node: self.forecast(node) for node in dict.fromkeys(nodes)}
-        return {node: each for node, each in found.items() if each is not None}
 
 
 @contextmanager
@@ -75,7 +76,6 @@ def kept_budgets(database: Database) -> Iterator[KeptBudgets]:
     from langchain_tokopt.budget import Budget
     from langchain_tokopt.budget.ledgers.opening import budget_names
     from langchain_tokopt.cli.schemas import schemas
-    from langchain_tokopt.cli.telemetry_options import now
 
     with ExitStack() as opened:
         budgets: dict[str, Budget] = {}
