@@ -6,17 +6,37 @@ Report, KPIs, alerts, command line and dashboard all read here, so that they agr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_tokopt.errors import ConfigurationError
-from langchain_tokopt.pricing import from_nano
-from langchain_tokopt.telemetry.readings_requests import RequestLine, Step, Story, conditions, request_lines, stories_of
-from langchain_tokopt.telemetry.readings_times import seconds_by_place, times_of
+from langchain_tokopt.telemetry.readings_figures import (
+    USAGE,
+    calls_of,
+    gathered,
+    lookups_of,
+    models_of,
+    number_of,
+    part_of,
+    place_of,
+    steps_of,
+)
+from langchain_tokopt.telemetry.readings_requests import RequestLine, Step, Story, request_lines, stories_of
+from langchain_tokopt.telemetry.readings_sources import (
+    EVENTS,
+    SUMS,
+    RolledUpError,
+    conditions,
+    refuse_what_is_gone,
+    rolled_in,
+    shared_requests,
+    start_of,
+)
+from langchain_tokopt.telemetry.readings_times import Observations, rolled_times, times_of
 from langchain_tokopt.telemetry.readings_words import (
     DIMENSIONS,
     CallFigures,
+    Extent,
     LookupFigures,
     Order,
     Outcome,
@@ -28,12 +48,17 @@ from langchain_tokopt.telemetry.readings_words import (
     Times,
     column,
 )
-from langchain_tokopt.telemetry.report import CacheReport, Saved, Usage
+from langchain_tokopt.telemetry.report import ModelUsage
+from langchain_tokopt.telemetry.rollups_tables import REQUEST, ROLLUPS
 from langchain_tokopt.telemetry.store import TABLE, EventStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 __all__ = [
     "DIMENSIONS",
     "CallFigures",
+    "Extent",
     "LookupFigures",
     "Order",
     "Outcome",
@@ -42,6 +67,7 @@ __all__ = [
     "Readings",
     "Reason",
     "RequestLine",
+    "RolledUpError",
     "Span",
     "Step",
     "Story",
@@ -49,10 +75,7 @@ __all__ = [
     "Times",
 ]
 
-_USAGE: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 _DID: Final = "CASE WHEN action IN ('exact', 'semantic', 'applied') THEN 1 ELSE 0 END"
-
-T = TypeVar("T")
 
 
 class Readings:
@@ -62,6 +85,11 @@ class Readings:
     buckets in seconds that they are told apart in (`None`: none). It returns figures by `Place`, without those that
     have nothing. All raise `StoreError` when the database cannot be read, and `ConfigurationError` for a dimension that
     there is not.
+
+    Of old events only sums by the hour, later by the day, are left; see `Telemetry`. The figures are the same, but a
+    sum cannot be cut: it belongs wholly to the span, and to the bucket, that its hour or day begins in; `precision`
+    says whether that matters. Sums do not know of threads and runs: to ask for these raises `RolledUpError`. What is
+    about single events (`requests`, `stories`, `reasons`) knows only those that are left; `singles` says of which span.
     """
 
     def __init__(self, store: EventStore) -> None:
@@ -74,80 +102,78 @@ class Readings:
 
     def calls(self, span: Span, *, by: Sequence[str] = (), every: int | None = None) -> dict[Place, CallFigures]:
         """Model calls: usage, cost, failures."""
-        rows = self._rows(
-            "usage_source, internal, CASE WHEN error IS NULL THEN 0 ELSE 1 END AS failed",
-            "COUNT(*) AS n, COUNT(cost_nano) AS priced, SUM(cost_nano) AS cost_nano, "
-            "COUNT(DISTINCT CASE WHEN internal = 0 THEN COALESCE(request, id) END) AS requests, "
-            + ", ".join(f"SUM({name}) AS {name}" for name in _USAGE),
-            "kind = 'ModelCall'",
-            span,
-            by,
-            every,
-            groups=3,
-        )
-        return _gathered(rows, by, _calls)
+        with self._store.reading() as connection:
+            rows = self._rows(
+                connection,
+                ("usage_source", "internal", "failed"),
+                "SUM(n) AS n, SUM(cost_known) AS priced, SUM(cost_nano) AS cost_nano, "
+                + ", ".join(f"SUM({name}) AS {name}" for name in USAGE),
+                "kind = 'ModelCall'",
+                span,
+                by,
+                every,
+            )
+            requests = self._requests(connection, span, by, every)
+        places: dict[Place, list[Mapping[str, Any]]] = defaultdict(list)
+        for row in rows:
+            places[place_of(row, by)].append(row)
+        return {place: calls_of(found, requests.get(place, 0)) for place, found in places.items()}
+
+    def models(self, span: Span) -> tuple[ModelUsage, ...]:
+        """What each model used, the dearest first."""
+        return models_of(self.calls(span, by=("provider", "model")))
 
     def parts(self, span: Span, *, by: Sequence[str] = (), every: int | None = None) -> dict[Place, PartFigures]:
         """What parts did and saved. Put "part" first into `by` to tell them apart."""
-        rows = self._rows(
-            f"mode, {_DID} AS did",
-            "COUNT(*) AS n, SUM(saved_tokens) AS saved_tokens, SUM(saved_nano) AS saved_nano, "
-            "COUNT(saved_nano) AS priced",
-            "kind IN ('Decision', 'CacheLookup') AND part <> 'budget'",
-            span,
-            by,
-            every,
-            groups=2,
-        )
-        return _gathered(rows, by, _part)
+        sums = "SUM(saved_tokens) AS saved_tokens, SUM(saved_nano) AS saved_nano, SUM(saved_known) AS priced"
+        # What a budget makes of a call that does not fit is no saving.
+        kinds = "kind IN ('Decision', 'CacheLookup') AND part <> 'budget'"
+        with self._store.reading() as connection:
+            rows = self._rows(connection, ("mode", f"{_DID} AS did"), f"SUM(n) AS n, {sums}", kinds, span, by, every)
+        return gathered(rows, by, part_of)
 
     def lookups(self, span: Span, *, by: Sequence[str] = (), every: int | None = None) -> dict[Place, LookupFigures]:
         """Looks into the semantic cache."""
-        rows = self._rows("mode, action", "COUNT(*) AS n", "kind = 'CacheLookup'", span, by, every, groups=2)
-        return _gathered(rows, by, _lookups)
+        return gathered(self._steps("CacheLookup", span, by, every), by, lookups_of)
 
     def failures(self, span: Span, *, by: Sequence[str] = (), every: int | None = None) -> dict[Place, int]:
         """How often parts failed and stepped aside."""
-        rows = self._rows("kind", "COUNT(*) AS n", "kind = 'Failure'", span, by, every, groups=1)
-        return _gathered(rows, by, lambda found: sum(int(row["n"]) for row in found))
+        return gathered(self._steps("Failure", span, by, every), by, number_of)
 
     def reservations(
         self, span: Span, *, by: Sequence[str] = (), every: int | None = None
     ) -> dict[Place, dict[str, int]]:
         """How often each step of a budget's reservations happened, in shadow mode as "shadow refused" and so on."""
-        rows = self._rows("mode, action", "COUNT(*) AS n", "kind = 'Reservation'", span, by, every, groups=2)
-        return _gathered(
-            rows,
-            by,
-            lambda found: {
-                f"shadow {row['action']}" if row["mode"] == "shadow" else row["action"]: int(row["n"]) for row in found
-            },
-        )
+        return gathered(self._steps("Reservation", span, by, every), by, steps_of)
 
     def times(self, span: Span, *, by: Sequence[str] = (), every: int | None = None) -> dict[Place, TimeFigures]:
         """How long things took: the time that was added to each request, and the latency of each answered call.
 
-        Told apart by "part", what is added is the time of each part in each request.
+        Told apart by "part", what is added is the time of each part in each request. Of what is rolled up, times are
+        known to 5 %, and a request counts wholly at its first timed event.
         """
-        added = self._rows(
-            "COALESCE(request, id) AS request_key",
-            "SUM(seconds) AS s",
-            "seconds IS NOT NULL",
-            span,
-            by,
-            every,
-            groups=1,
-        )
-        latency = self._rows(
-            "id",
-            "MAX(latency_seconds) AS s",
-            "kind = 'ModelCall' AND error IS NULL AND latency_seconds IS NOT NULL",
-            span,
-            by,
-            every,
-            groups=1,
-        )
-        return times_of(seconds_by_place(added, by), seconds_by_place(latency, by))
+        from sqlalchemy import text
+
+        columns = "".join(f"{column(name)} AS key_{n}, " for n, name in enumerate(by))
+        start = start_of(every, self._store.database.dialect)
+        limits, given = conditions(span)
+        where = " AND ".join(["seconds IS NOT NULL", *limits])
+        groups = ", ".join([*(str(n + 1) for n in range(len(by) + (1 if every else 0))), "COALESCE(request, id)"])
+        keys = f"{columns}{start} AS start" if every else columns.removesuffix(", ")
+        keys = f"{keys}, " if keys else ""
+        added = f"SELECT {keys}SUM(seconds) AS s FROM {TABLE} WHERE {where} GROUP BY {groups}"  # noqa: S608 - names of ours
+        answered = " AND ".join(["kind = 'ModelCall'", "error IS NULL", "latency_seconds IS NOT NULL", *limits])
+        latency = f"SELECT {keys}latency_seconds AS s FROM {TABLE} WHERE {answered}"  # noqa: S608 - names of ours
+        found: dict[str, Observations] = {}
+        with self._store.reading() as connection:
+            rolled = rolled_in(connection, span)
+            refuse_what_is_gone(rolled, span, by)
+            for what, query in (("added", added), ("latency", latency)):
+                found[what] = Observations(len(by), every is not None)
+                found[what].add(connection.execute(text(query), given))
+            if rolled is not None:
+                rolled_times(connection, span, by, every, added=found["added"], latency=found["latency"])
+        return times_of(found["added"], found["latency"])
 
     def reasons(self, span: Span, *, limit: int = 100) -> tuple[Reason, ...]:
         """Why parts did what they did or left it, what was refused and what failed; the `limit` most frequent."""
@@ -162,12 +188,64 @@ class Readings:
             f"WHERE {' AND '.join([*tests, 'COALESCE(error, reason) IS NOT NULL'])} "
             "GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC, 5, 1, 2, 3, 4 LIMIT :most"
         )
-        self._store.prepare()
-        with self._store.database.read() as connection:
+        with self._store.reading() as connection:
             rows = connection.execute(text(query), {**given, "most": limit}).mappings().all()
         return tuple(
             Reason(row["kind"], row["part"], row["action"], row["mode"], row["said"], int(row["n"])) for row in rows
         )
+
+    # --- what there is -----------------------------------------------------------------------------------------------
+
+    def extent(self, span: Span) -> Extent:
+        """How many events the span has, and from when to when."""
+        from sqlalchemy import text
+
+        tests, given = conditions(span)
+        where = " AND ".join(tests) or "1 = 1"
+        query = "SELECT MIN(at), MAX(at), SUM(n) FROM"
+        with self._store.reading() as connection:
+            rolled = rolled_in(connection, span)
+            refuse_what_is_gone(rolled, span, ())
+            sources = [EVENTS] if rolled is None else [EVENTS, SUMS]
+            rows = [
+                connection.execute(text(f"{query} {source} WHERE {where} AND kind <> '{REQUEST}'"), given).one()
+                for source in sources
+            ]
+        some = [row for row in rows if row[2]]
+        return Extent(
+            events=sum(int(row[2]) for row in some),
+            first=min((float(row[0]) for row in some), default=None),
+            last=max((float(row[1]) for row in some), default=None),
+            rolled=None if rolled is None else float(rolled.until),
+        )
+
+    def precision(self, span: Span) -> int:
+        """By how many seconds an end of the span may be off: 0, unless it cuts an hour or a day that is rolled up."""
+        from sqlalchemy import text
+
+        ends = [end for end in (span.since, span.until) if end is not None]
+        cuts = "start < :end AND start > :far AND start + seconds > :end"
+        query = text(f"SELECT MAX(seconds) FROM {ROLLUPS} WHERE {cuts}")  # noqa: S608 - names of ours
+        with self._store.reading() as connection:
+            cut = [connection.execute(query, {"end": end, "far": end - 86400}).scalar() for end in ends]
+        return max((int(seconds) for seconds in cut if seconds is not None), default=0)
+
+    def singles(self, span: Span) -> Span:
+        """The part of the span of which single events are left, but for some that came late."""
+        with self._store.reading() as connection:
+            rolled = rolled_in(connection, span)
+        if rolled is None:
+            return span
+        since = float(rolled.until) if span.since is None else max(span.since, float(rolled.until))
+        return Span(since, span.until, span.where)
+
+    def rolled_calls(self, span: Span) -> int:
+        """How many of the calls in the span are rolled up: nothing more is known of each."""
+        with self._store.reading() as connection:
+            rows = self._rows(
+                connection, ("kind",), "SUM(n) AS n", "kind = 'ModelCall'", span, (), None, sources=(SUMS,)
+            )
+        return number_of(rows)
 
     # --- single requests ---------------------------------------------------------------------------------------------
 
@@ -189,115 +267,75 @@ class Readings:
             where: Further conditions: any dimension as in `Span.where`, and "outcome", such as
                 `{"outcome": "refused"}`; see `RequestLine.outcome`.
         """
-        self._store.prepare()
-        with self._store.database.read() as connection:
+        with self._store.reading() as connection:
             return request_lines(connection, span, limit=limit, order=order, where=where or {})
 
     def request(self, request_id: str) -> Story | None:
         """All that happened in one request, in order; `None` if there is none of that id."""
-        self._store.prepare()
-        with self._store.database.read() as connection:
-            return next(iter(stories_of(connection, [request_id])), None)
+        return next(iter(self.stories([request_id])), None)
 
     def stories(self, request_ids: Sequence[str]) -> tuple[Story, ...]:
         """The same of many requests, in the order of their ids; an id of none is passed by."""
-        self._store.prepare()
-        with self._store.database.read() as connection:
+        with self._store.reading() as connection:
             return stories_of(connection, request_ids)
+
+    # --- sums --------------------------------------------------------------------------------------------------------
+
+    def _steps(self, kind: str, span: Span, by: Sequence[str], every: int | None) -> list[dict[str, Any]]:
+        with self._store.reading() as connection:
+            return self._rows(connection, ("mode", "action"), "SUM(n) AS n", f"kind = '{kind}'", span, by, every)
+
+    def _requests(self, connection: Connection, span: Span, by: Sequence[str], every: int | None) -> dict[Place, int]:
+        """How many requests have a call at each place, the optimiser's own calls aside."""
+        from sqlalchemy import text
+
+        limits, given = conditions(span)
+        keys = [f"{column(name)} AS key_{n}" for n, name in enumerate(by)]
+        first = ", ".join([*keys, f"{start_of(every, self._store.database.dialect)} AS start"])
+        numbers = ", ".join(str(n + 1) for n in range(len(by) + (1 if every else 0)))
+        query = (
+            f"SELECT {first}, COUNT(DISTINCT COALESCE(request, id)) AS n FROM {TABLE} "  # noqa: S608 - names of ours
+            f"WHERE {' AND '.join([*limits, 'kind = :kind', 'internal = 0'])}"
+            f"{' GROUP BY ' + numbers if numbers else ''}"
+        )
+        found: dict[Place, int] = defaultdict(int)
+        for row in connection.execute(text(query), {**given, "kind": "ModelCall"}).mappings():
+            found[place_of(dict(row), by)] += int(row["n"])
+        if rolled_in(connection, span) is not None:
+            for sums in self._rows(connection, ("kind",), "SUM(n) AS n", f"kind = '{REQUEST}'", span, by, every):
+                found[place_of(sums, by)] += int(sums["n"])
+            for (key, start), n in shared_requests(connection, span, by, every).items():
+                found[Place(key, start)] += n
+        return found
 
     def _rows(
         self,
-        groups_sql: str,
+        connection: Connection,
+        groups: Sequence[str],
         sums: str,
         kinds: str,
         span: Span,
         by: Sequence[str],
         every: int | None,
-        *,
-        groups: int,
+        sources: Sequence[str] = (EVENTS, SUMS),
     ) -> list[dict[str, Any]]:
+        """The sums by place and `groups`; those of events and those of what is rolled up are rows of their own."""
         from sqlalchemy import text
 
-        if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
-            raise ConfigurationError("every", every, "give the length of the buckets in whole seconds, such as 3600")
-        columns = [f"{column(name)} AS key_{n}" for n, name in enumerate(by)]
-        # Both databases round a quotient of whole numbers towards 0, and no event is from before 1970.
-        start = f"CAST(at AS BIGINT) / {every} * {every}" if every else "NULL"
+        keys = [f"{column(name)} AS key_{n}" for n, name in enumerate(by)]
+        start = start_of(every, self._store.database.dialect)
         limits, given = conditions(span)
-        tests = [kinds, *limits]
-        first = ", ".join([*columns, f"{start} AS start", groups_sql])
-        numbers = ", ".join(str(n + 1) for n in range(len(columns) + 1 + groups) if every or n != len(columns))
-        query = f"SELECT {first}, {sums} FROM {TABLE} WHERE {' AND '.join(tests)} GROUP BY {numbers}"  # noqa: S608 - names of ours
-        self._store.prepare()
-        with self._store.database.read() as connection:
-            return [dict(row) for row in connection.execute(text(query), given).mappings()]
-
-
-def _gathered(
-    rows: Iterable[Mapping[str, Any]], by: Sequence[str], made: Callable[[list[Mapping[str, Any]]], T]
-) -> dict[Place, T]:
-    places: dict[Place, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        start = None if row["start"] is None else int(row["start"])
-        places[Place(tuple(row[f"key_{n}"] for n in range(len(by))), start)].append(row)
-    return {place: made(found) for place, found in places.items()}
-
-
-def _calls(rows: Sequence[Mapping[str, Any]]) -> CallFigures:
-    def some(source: str, *, own: bool) -> Usage:
-        return _usage([row for row in rows if row["usage_source"] == source and (row["internal"] or not own)])
-
-    return CallFigures(
-        measured=some("provider", own=False),
-        estimated=some("estimate", own=False),
-        own_measured=some("provider", own=True),
-        own_estimated=some("estimate", own=True),
-        failed=sum(int(row["n"]) for row in rows if row["failed"]),
-        requests=sum(int(row["requests"]) for row in rows if not row["internal"]),
-    )
-
-
-def _usage(rows: Sequence[Mapping[str, Any]]) -> Usage:
-    calls = sum(int(row["n"]) for row in rows)
-    return Usage(
-        calls=calls,
-        cost_usd=_usd(_sum(rows, "cost_nano")),
-        unpriced=calls - sum(int(row["priced"]) for row in rows),
-        **{name: _sum(rows, name) for name in _USAGE},
-    )
-
-
-def _part(rows: Sequence[Mapping[str, Any]]) -> PartFigures:
-    return PartFigures(
-        real=_saved([row for row in rows if row["did"] and row["mode"] != "shadow"]),
-        shadow=_saved([row for row in rows if row["did"] and row["mode"] == "shadow"]),
-        skipped=sum(int(row["n"]) for row in rows if not row["did"]),
-    )
-
-
-def _saved(rows: Sequence[Mapping[str, Any]]) -> Saved:
-    applied = sum(int(row["n"]) for row in rows)
-    return Saved(
-        applied=applied,
-        tokens=_sum(rows, "saved_tokens"),
-        usd=_usd(_sum(rows, "saved_nano")),
-        unpriced=applied - sum(int(row["priced"]) for row in rows),
-    )
-
-
-def _lookups(rows: Sequence[Mapping[str, Any]]) -> LookupFigures:
-    def some(*, shadow: bool) -> CacheReport:
-        n = {row["action"]: int(row["n"]) for row in rows if (row["mode"] == "shadow") == shadow}
-        exact, semantic, misses, bypassed = (n.get(action, 0) for action in ("exact", "semantic", "miss", "bypass"))
-        return CacheReport(exact=exact, semantic=semantic, misses=misses, bypassed=bypassed)
-
-    return LookupFigures(some(shadow=False), some(shadow=True))
-
-
-def _sum(rows: Iterable[Mapping[str, Any]], name: str) -> int | None:
-    known = [int(row[name]) for row in rows if row[name] is not None]
-    return sum(known) if known else None
-
-
-def _usd(nano: int | None) -> Decimal | None:
-    return None if nano is None else from_nano(nano)
+        where = " AND ".join([kinds, *limits])
+        first = ", ".join([*keys, f"{start} AS start", *groups])
+        numbers = ", ".join(str(n + 1) for n in range(len(by) + 1 + len(groups)) if every or n != len(by))
+        rolled = rolled_in(connection, span)
+        refuse_what_is_gone(rolled, span, by)
+        return [
+            dict(row)
+            for source in sources
+            if source is not SUMS or rolled is not None
+            for row in connection.execute(
+                text(f"SELECT {first}, {sums} FROM {source} WHERE {where} GROUP BY {numbers}"),  # noqa: S608 - names of ours
+                given,
+            ).mappings()
+        ]

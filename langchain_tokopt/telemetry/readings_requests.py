@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import Event, Who
 from langchain_tokopt.pricing import from_nano
-from langchain_tokopt.telemetry.readings_words import Order, Outcome, Span, column
+from langchain_tokopt.telemetry.readings_sources import conditions
+from langchain_tokopt.telemetry.readings_words import Order, Outcome, Span
 from langchain_tokopt.telemetry.report import Saved, Usage
-from langchain_tokopt.telemetry.rows import to_event
+from langchain_tokopt.telemetry.rows import name_of, to_event
 from langchain_tokopt.telemetry.store import TABLE
 
 if TYPE_CHECKING:
@@ -172,20 +173,6 @@ def request_lines(
     return tuple(lines[:limit])
 
 
-def conditions(span: Span) -> tuple[list[str], dict[str, Any]]:
-    """The span as tests in SQL, and the values that they take."""
-    tests, given = list[str](), dict[str, Any]()
-    for test, name, value in (("at >= :since", "since", span.since), ("at < :until", "until", span.until)):
-        if value is not None:
-            tests.append(test)
-            given[name] = value
-    for n, (name, wanted) in enumerate(span.where.items()):
-        tests.append(f"{column(name)} IS NULL" if wanted is None else f"{column(name)} = :where_{n}")
-        if wanted is not None:
-            given[f"where_{n}"] = wanted
-    return tests, given
-
-
 def _by_time(
     connection: Connection, tests: Sequence[str], given: Mapping[str, Any], *, newest: bool
 ) -> Iterator[list[str]]:
@@ -196,7 +183,8 @@ def _by_time(
     after: dict[str, Any] = {}
     sign, way = ("<", "DESC") if newest else (">", "ASC")
     while True:
-        past = [f"(at {sign} :at OR (at = :at AND seq {sign} :seq))"] if after else []
+        # Said twice, so that the index is entered where the last page ended.
+        past = [f"at {sign}= :at", f"(at {sign} :at OR seq {sign} :seq)"] if after else []
         query = (
             f"SELECT {_KEY} AS request_key, at, seq FROM {TABLE} WHERE {' AND '.join([*tests, *past])} "  # noqa: S608 - names of ours
             f"ORDER BY at {way}, seq {way} LIMIT :page"
@@ -349,6 +337,7 @@ _SAID_ELSEWHERE: Final = ("usage", "event")
 
 def stories_of(connection: Connection, keys: Sequence[str]) -> tuple[Story, ...]:
     """All of each of the requests, in the order of the ids; ids of none are passed by."""
+    keys = [name_of(key) for key in keys]
     found: list[Story] = []
     for first in range(0, len(keys), _PAGE):
         page = keys[first : first + _PAGE]

@@ -1,35 +1,100 @@
-"""How long things took: percentiles by nearest rank, which need nothing that one of the databases lacks."""
+"""How long things took: percentiles by nearest rank, of single times and of histograms."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from langchain_tokopt.telemetry.readings_words import Place, TimeFigures, Times
+from langchain_tokopt.telemetry.readings_sources import conditions, start_of
+from langchain_tokopt.telemetry.readings_words import Place, Span, TimeFigures, Times, column
+from langchain_tokopt.telemetry.rollups_tables import ERROR, PLACE, PLACES, TIMES, seconds_of
 
-
-def times_of(
-    added: Mapping[Place, Sequence[float]], latency: Mapping[Place, Sequence[float]]
-) -> dict[Place, TimeFigures]:
-    """Figures by place, of the seconds at each, in any order."""
-    places = dict.fromkeys([*added, *latency])
-    return {place: TimeFigures(_times(added.get(place)), _times(latency.get(place))) for place in places}
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
-def seconds_by_place(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> dict[Place, list[float]]:
-    """The `s` of each row, by its place."""
-    found: dict[Place, list[float]] = defaultdict(list)
-    for row in rows:
-        start = None if row["start"] is None else int(row["start"])
-        found[Place(tuple(row[f"key_{n}"] for n in range(len(by))), start)].append(float(row["s"]))
-    return found
+class Observations:
+    """Seconds by place: single ones, and how many there are in each bucket of a histogram.
+
+    Args:
+        keys: How many columns of a row are the key of its place; its last column is the time.
+        buckets: Whether the column after the key is the start of a bucket of time.
+    """
+
+    def __init__(self, keys: int, buckets: bool) -> None:
+        self._keys = keys
+        self._buckets = buckets
+        self.single: dict[Any, list[float]] = defaultdict(list)
+        self.rolled: dict[Any, list[tuple[float, int]]] = defaultdict(list)
+
+    def add(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Add single times."""
+        single, keys = self.single, self._keys + self._buckets
+        for row in rows:
+            single[tuple(row[:keys])].append(row[-1])
+
+    def places(self) -> dict[Place, Times]:
+        """Percentiles by place."""
+        return {self._place(key): self._times(key) for key in dict.fromkeys([*self.single, *self.rolled])}
+
+    def _place(self, key: tuple[Any, ...]) -> Place:
+        return Place(key[: self._keys], int(key[self._keys]) if self._buckets else None)
+
+    def _times(self, key: tuple[Any, ...]) -> Times:
+        single, rolled = sorted(self.single.get(key, ())), self.rolled.get(key)
+        if not rolled:
+            p50, p95 = (float(single[math.ceil(share * len(single)) - 1]) for share in (0.5, 0.95))
+            return Times(len(single), p50, p95)
+        both = sorted([*((seconds, 1) for seconds in single), *rolled])
+        count = sum(n for _, n in both)
+        return Times(count, _rank(both, math.ceil(0.5 * count)), _rank(both, math.ceil(0.95 * count)), ERROR)
 
 
-def _times(seconds: Sequence[float] | None) -> Times | None:
-    if not seconds:
-        return None
-    ordered = sorted(seconds)
-    p50, p95 = (ordered[math.ceil(share * len(ordered)) - 1] for share in (0.5, 0.95))
-    return Times(len(ordered), p50, p95)
+def _rank(ordered: Sequence[tuple[float, int]], rank: int) -> float:
+    for seconds, n in ordered:
+        rank -= n
+        if rank <= 0:
+            return float(seconds)
+    return math.nan
+
+
+def times_of(added: Observations, latency: Observations) -> dict[Place, TimeFigures]:
+    """Figures by place."""
+    first, second = added.places(), latency.places()
+    return {place: TimeFigures(first.get(place), second.get(place)) for place in dict.fromkeys([*first, *second])}
+
+
+def rolled_times(
+    connection: Connection,
+    span: Span,
+    by: Sequence[str],
+    every: int | None,
+    *,
+    added: Observations,
+    latency: Observations,
+) -> None:
+    """Add what the histograms hold."""
+    from sqlalchemy import text
+
+    by_part = "part" in (*by, *span.where)
+    keys = [f"{column(name)} AS key_{n}" for n, name in enumerate(by)]
+    start = [start_of(every, connection.dialect.name)] if every else []
+    tests, given = conditions(span)
+    places = ", ".join(f"p.{name}" for name in PLACE)
+    source = (
+        f"(SELECT t.start AS at, t.what, t.bucket, t.n, {places} FROM {TIMES} t "  # noqa: S608 - names of ours
+        f"JOIN {PLACES} p ON p.id = t.place) e"
+    )
+    query = (
+        f"SELECT {', '.join([*keys, *start, 'what', 'bucket'])}, SUM(n) FROM {source} "  # noqa: S608 - names of ours
+        f"WHERE {' AND '.join(['what IN (:added, :latency)', *tests])} "
+        f"GROUP BY {', '.join(str(n + 1) for n in range(len(keys) + len(start) + 2))}"
+    )
+    for row in connection.execute(
+        text(query), {**given, "added": "part" if by_part else "added", "latency": "latency"}
+    ):
+        *key, what, bucket, n = row
+        into = latency if what == "latency" else added
+        into.rolled[tuple(key)].append((seconds_of(int(bucket)), int(n)))

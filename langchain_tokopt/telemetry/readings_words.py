@@ -127,6 +127,23 @@ class Reason:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much there is.
+
+    Attributes:
+        events: How many events.
+        first: When the first of them happened, Unix time in seconds; to the hour or day where it is rolled up.
+        last: When the last one did.
+        rolled: Up to when events are rolled up; `None` if none is.
+    """
+
+    events: int = 0
+    first: float | None = None
+    last: float | None = None
+    rolled: float | None = None
+
+
 Outcome = Literal["answered", "cached", "refused", "failed", "none"]
 Order = Literal["newest", "oldest", "dearest", "slowest", "saved", "tokens"]
 

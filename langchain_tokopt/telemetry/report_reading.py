@@ -60,9 +60,8 @@ def read_report(
         raise ConfigurationError("hours", hours, "give a number of hours above 0, or None for all")
     since = None if hours is None else now - hours * 3600
     lines, errors = budget_lines(budgets, forecasts)
-    store.prepare()
     # What is read inside of it joins this transaction.
-    with store.database.read():
+    with store.reading():
         report = replace(measure(store, since=since, hours=hours), budgets=lines, budget_errors=errors)
         evidence = Evidence()
         if report.first is not None and report.last is not None:

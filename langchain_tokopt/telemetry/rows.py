@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
@@ -12,6 +14,16 @@ from langchain_tokopt.events import CacheLookup, Decision, Event, Failure, Limit
 from langchain_tokopt.pricing import from_nano, to_nano, usage_parts
 
 _TEXT, _INTEGER, _NUMBER = "TEXT", "BIGINT", "DOUBLE PRECISION"
+
+# What a column takes, in characters. Longer names end in a hash, so that two of them stay two; longer texts are cut.
+LONGEST_NAME: Final = 256
+LONGEST_TEXT: Final = 4_000
+LONGEST_DETAIL: Final = 32_000
+_HASH: Final = 16
+
+# No call has more tokens or costs more nano-USD. What is beyond is no figure, and would be the end of every sum.
+_MOST: Final = 10**15
+_LATEST: Final = 253_402_300_799.0  # the end of the year 9999, the last that dates can show
 
 # Money is in whole nano-USD. `saved_tokens` is there for whoever asks in SQL: it follows from other columns.
 COLUMNS: Final[dict[str, str]] = {
@@ -110,18 +122,19 @@ def to_row(event: Event) -> dict[str, Any]:
         row.update(amount_tokens=event.tokens, amount_nano=_nano(event.usd))
         row.update(reason=event.reason, seconds=event.seconds)
         if event.budget != "default":
-            detail["budget"] = event.budget
+            detail["budget"] = name_of(event.budget)
     elif isinstance(event, LimitAlert):
         row.update(part="budget", action="alert", path=event.path, threshold=event.share)
-        detail.update({name: getattr(event, name) for name in _ALERT_DETAIL})
+        said = {name: getattr(event, name) for name in _ALERT_DETAIL}
+        detail.update({name: name_of(value) if isinstance(value, str) else value for name, value in said.items()})
     elif isinstance(event, Failure):
         row.update(part=event.part, error=event.error, stage=event.stage)
     if type(event) is not kind:
         more = {each.name for each in fields(event)} - {each.name for each in fields(kind)}
         detail["event"] = {"kind": type(event).__name__, "fields": {name: getattr(event, name) for name in more}}
     if detail:
-        row["detail"] = json.dumps(detail, default=str, skipkeys=True)
-    return {name: None if value is None else _FITTED[COLUMNS[name]](value) for name, value in row.items()}
+        row["detail"] = _detail(detail)
+    return {name: None if value is None else _FITTED[name](value) for name, value in row.items()}
 
 
 def _put_call(row: dict[str, Any], detail: dict[str, Any], call: ModelCall) -> None:
@@ -194,7 +207,7 @@ def _usd(nano: int | None) -> Decimal | None:
     return None if nano is None else from_nano(nano)
 
 
-def _clean(value: object) -> str:
+def clean(value: object) -> str:
     """Text that every database takes: PostgreSQL refuses NUL, and no database stores half a surrogate pair."""
     text = str(value)
     if text.isascii() and "\0" not in text:
@@ -202,5 +215,69 @@ def _clean(value: object) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
+def name_of(value: object) -> str:
+    """A name, an id or a path as it is stored: one of more than 256 characters ends in a hash of the whole."""
+    text = clean(value)
+    if len(text) <= LONGEST_NAME:
+        return text
+    mark = hashlib.sha256(text.encode()).hexdigest()[:_HASH]
+    return f"{text[: LONGEST_NAME - _HASH - 1]}~{mark}"
+
+
+def moment(at: float) -> float:
+    """A time that dates can show, from 1970 to 9999.
+
+    Raises:
+        ValueError: It is no time at all.
+    """
+    if math.isnan(at):
+        msg = f"at={at!r} is no time"
+        raise ValueError(msg)
+    return min(max(float(at), 0.0), _LATEST)
+
+
+def _text_of(value: object) -> str:
+    text = clean(value)
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
+
+
+def _detail(detail: Mapping[str, Any]) -> str:
+    """As JSON; of what is too long, the smallest entries that fit together, and the names of the others as "cut"."""
+    whole = _json(detail)
+    if len(whole) <= LONGEST_DETAIL:
+        return whole
+    sizes = {name: len(_json({name: value})) for name, value in detail.items()}
+    room = LONGEST_DETAIL // 2  # the other half: for what is between them, and the names that are cut
+    kept: dict[Any, Any] = {}
+    for name in sorted(sizes, key=sizes.__getitem__):
+        room -= sizes[name] + 2
+        if room < 0:
+            break
+        kept[name] = detail[name]
+    cut = [str(name)[:LONGEST_NAME] for name in detail if name not in kept][:20]
+    return _json({**kept, "cut": cut})
+
+
+def _json(value: Mapping[Any, Any]) -> str:
+    return json.dumps(value, default=str, skipkeys=True, ensure_ascii=False)
+
+
+def _whole(value: Any) -> int | None:
+    found = int(value)
+    return found if abs(found) <= _MOST else None
+
+
+def _number(value: Any) -> float | None:
+    found = float(value)
+    return found if math.isfinite(found) else None
+
+
 # NumPy's numbers are not known to the drivers: SQLite would store them as bytes.
-_FITTED: Final[dict[str, Callable[[Any], Any]]] = {_TEXT: _clean, _INTEGER: int, _NUMBER: float}
+_BY_TYPE: Final[dict[str, Callable[[Any], Any]]] = {_TEXT: name_of, _INTEGER: _whole, _NUMBER: _number}
+_FITTED: Final[dict[str, Callable[[Any], Any]]] = {
+    **{name: _BY_TYPE[kind] for name, kind in COLUMNS.items()},
+    "at": moment,
+    "reason": _text_of,
+    "error": _text_of,
+    "detail": clean,
+}

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_tokopt.database import Database
 from langchain_tokopt.events import Event
-from langchain_tokopt.telemetry.rows import COLUMNS, to_event, to_row
+from langchain_tokopt.telemetry.rollups_tables import make_rollups
+from langchain_tokopt.telemetry.rows import COLUMNS, name_of, to_event, to_row
+from langchain_tokopt.telemetry.snapshots import (
+    Snapshot,
+    Taken,
+    make_snapshots,
+    put_snapshots,
+    read_snapshots,
+    to_snapshot_row,
+)
 
 # SQLAlchemy is imported where it is used: importing the package must stay quick.
 if TYPE_CHECKING:
@@ -31,7 +41,13 @@ def _make_table(connection: Connection) -> None:
         connection.execute(text(f"CREATE INDEX {TABLE}_{name} ON {TABLE} ({key})"))
 
 
-STEPS: Final = (_make_table,)
+def _index_requests(connection: Connection) -> None:
+    from sqlalchemy import text
+
+    connection.execute(text(f"CREATE INDEX {TABLE}_request ON {TABLE} (request)"))
+
+
+STEPS: Final = (_make_table, _index_requests, make_rollups, make_snapshots)
 
 
 class EventStore:
@@ -50,14 +66,15 @@ class EventStore:
         self._ready = False
 
     def write(self, events: Sequence[Event]) -> None:
-        """Keep the events; those that are already there stay as they are.
+        """Keep the events and snapshots; those that are already there stay as they are.
 
         Raises:
             StoreError: The database cannot be used now; nothing was written.
         """
         from sqlalchemy import text
 
-        rows = [to_row(event) for event in events]
+        rows = [to_row(event) for event in events if not isinstance(event, Taken)]
+        snapshots = [to_snapshot_row(event) for event in events if isinstance(event, Taken)]
         self.prepare()
         names = ", ".join(COLUMNS)
         values = ", ".join(f":{name}" for name in COLUMNS)
@@ -65,6 +82,8 @@ class EventStore:
         with self.database.write() as connection:
             if rows:
                 connection.execute(insert, rows)
+            if snapshots:
+                put_snapshots(connection, snapshots)
             self._prune(connection, len(rows))
 
     def _prune(self, connection: Connection, added: int) -> None:
@@ -94,13 +113,16 @@ class EventStore:
         """
         from sqlalchemy import text
 
+        thread = None if thread is None else name_of(thread)
         wanted: dict[str, Any] = {"kind": kind, "since": since, "thread": thread}
         tests = {"kind": "kind = :kind", "since": "at >= :since", "thread": "thread = :thread"}
         conditions = [tests[name] for name, value in wanted.items() if value is not None]
         after: dict[str, Any] = {}
         self.prepare()
         while True:
-            where = " AND ".join([*conditions, "(at > :at OR (at = :at AND seq > :seq))"] if after else conditions)
+            # Said twice, so that the index is entered where the last page ended.
+            past = ["at >= :at", "(at > :at OR seq > :seq)"] if after else []
+            where = " AND ".join([*conditions, *past])
             query = (
                 f"SELECT * FROM {TABLE} {'WHERE ' + where if where else ''} "  # noqa: S608 - names of ours
                 "ORDER BY at, seq LIMIT :page"
@@ -113,6 +135,29 @@ class EventStore:
             if len(rows) < _PAGE:
                 return
             after = {"at": rows[-1]["at"], "seq": rows[-1]["seq"]}
+
+    def snapshots(self, name: str | None = None, *, since: float | None = None) -> tuple[Snapshot, ...]:
+        """The newest 10,000 snapshots of a name (`None`: of all), oldest first.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        with self.reading() as connection:
+            return read_snapshots(connection, None if name is None else name_of(name), since=since)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection on which all queries see one state of the database, also beside roll-ups on PostgreSQL.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        self.prepare()
+        inside = self.database.inside_transaction
+        with self.database.read() as connection:
+            if not inside and self.database.dialect == "postgresql":
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield connection
 
     def prepare(self) -> None:
         """Make the table, or bring it up to date, unless that was done.

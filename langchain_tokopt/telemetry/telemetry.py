@@ -7,7 +7,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -17,11 +17,14 @@ from langchain_tokopt.database import Database
 from langchain_tokopt.errors import ConfigurationError, StoreError
 from langchain_tokopt.events import Event, Failure, ModelCall, Reservation
 from langchain_tokopt.pricing import Pricing, Rates
+from langchain_tokopt.telemetry.measure import rolled_up_note
 from langchain_tokopt.telemetry.metering import SentPrefixes
 from langchain_tokopt.telemetry.report import Report
 from langchain_tokopt.telemetry.report_budgets import Budgets, Forecasts
 from langchain_tokopt.telemetry.report_reading import read_report
+from langchain_tokopt.telemetry.rollups_chores import Chores
 from langchain_tokopt.telemetry.sightings import Sightings
+from langchain_tokopt.telemetry.snapshots import Snapshot, Taken
 from langchain_tokopt.telemetry.store import EventStore
 from langchain_tokopt.telemetry.writer import BatchWriter
 from langchain_tokopt.tokens import TokenCounter
@@ -39,13 +42,22 @@ class Telemetry:
     When the database fails, that is logged once, and events wait in memory (`max_queue` of them, the newest) until it
     can be used again. Nothing here ever raises into an agent.
 
+    Events are kept one by one for `keep_days`. Then they are rolled up into sums by the hour, and after `hourly_days`
+    into sums by the day, which stay; whatever adds up gives the same figures as before. Threads, runs, single requests,
+    reasons, errors and costs at other prices are not in the sums, and percentiles are known to 5 %; whoever asks for
+    more is told. One of the processes that share a database does this, a little at a time, in the thread that writes.
+
     Args:
         database: Where events are kept; one in memory by default.
         pricing: What calls cost, for those who watch calls.
         counter: Counts tokens that no provider reports, for those who watch calls.
         flush_seconds: The longest time that an event waits to be written.
         max_queue: How many events wait at most; then the oldest are dropped, and `status` says so.
-        max_rows_in_memory: How many events, the newest, a database in memory keeps. Files and servers keep all.
+        max_rows_in_memory: How many events, the newest, a database in memory keeps. Files and servers have no such
+            bound.
+        keep_days: For how many days events, and snapshots, are kept one by one; `None` keeps all. Of processes that
+            share a database, the one that keeps them for the shortest time decides.
+        hourly_days: For how many days, at least, sums by the hour are kept.
         clock: Unix time in seconds.
 
     Raises:
@@ -61,6 +73,8 @@ class Telemetry:
         flush_seconds: float = 1.0,
         max_queue: int = 100_000,
         max_rows_in_memory: int = 100_000,
+        keep_days: float | None = 90.0,
+        hourly_days: float = 365.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if not 0 < flush_seconds < math.inf:
@@ -69,13 +83,20 @@ class Telemetry:
             raise ConfigurationError("max_queue", max_queue, "give a number of events, 1 or more")
         if max_rows_in_memory < 1:
             raise ConfigurationError("max_rows_in_memory", max_rows_in_memory, "give a number of events, 1 or more")
+        if keep_days is not None and not 0 < keep_days < math.inf:
+            raise ConfigurationError("keep_days", keep_days, "give a number of days above 0, or None to keep all")
+        if not 0 < hourly_days < math.inf:
+            raise ConfigurationError("hourly_days", hourly_days, "give a number of days above 0")
         self.sightings = Sightings()
         self.prefixes = SentPrefixes(clock=clock)
         self._pricing = pricing
         self._counter = counter
         self._clock = clock
         self._events = _Events(database, max_rows_in_memory)
-        self._writer = BatchWriter(self._events.write, flush_seconds=flush_seconds, max_queue=max_queue)
+        self._chores = Chores(self._events.store, keep_days=keep_days, hourly_days=hourly_days, clock=clock)
+        self._writer = BatchWriter(
+            self._events.write, flush_seconds=flush_seconds, max_queue=max_queue, between=self._chores
+        )
         # Also when the interpreter ends.
         self._finalizer = weakref.finalize(self, self._writer.close)
 
@@ -120,6 +141,29 @@ class Telemetry:
         """Take an event; it is written soon. Never raises, never waits for the database."""
         self._writer.put(event, urgent=_urgent(event))
 
+    def snapshot(self, name: str, figures: Mapping[str, Any]) -> None:
+        """Note how something stands now, such as `("cache", {"entries": 5})`; it is written soon. Never raises.
+
+        `figures`: what JSON can hold, at most 65,536 characters of it.
+        """
+        try:
+            # A copy: what the caller changes later is not what was seen now.
+            self._writer.put(Taken(name=name, figures=dict(figures), at=self._clock(), request=None))
+        except Exception:
+            log.warning("telemetry: a snapshot of %r could not be taken", name, exc_info=True)
+
+    def watch(self, name: str, figures: Callable[[], Mapping[str, Any]], *, every_seconds: float = 300.0) -> None:
+        """Take a snapshot of `figures()` about every so many seconds, as long as events come.
+
+        It is called in the thread that writes, and is to be quick; what it raises is logged once.
+
+        Raises:
+            ConfigurationError: `every_seconds` is not above 0.
+        """
+        if not 0 < every_seconds < math.inf:
+            raise ConfigurationError("every_seconds", every_seconds, "give a time in seconds above 0")
+        self._chores.watch(name, figures, every_seconds=every_seconds)
+
     def first_sight(self, message: BaseMessage, *, by: str | None = None) -> bool:
         """Whether the call that gave this answer was not counted yet; see `Sightings.first`."""
         return self.sightings.first(message, by=by)
@@ -131,6 +175,17 @@ class Telemetry:
     def close(self) -> None:
         """Write all that is queued and stop. Events that come later are dropped; reading goes on working."""
         self._finalizer()
+
+    def roll_up(self) -> int:
+        """Roll up now what is older than `keep_days`, in this thread; how many events that were.
+
+        This happens by itself while events are written. Nothing is done while another process is at it.
+
+        Raises:
+            StoreError: The database cannot be used.
+        """
+        self.flush()
+        return self._chores.all()
 
     # --- giving ------------------------------------------------------------------------------------------------------
 
@@ -156,7 +211,7 @@ class Telemetry:
         Raises:
             ConfigurationError: `hours` is not above 0.
         """
-        self._since(hours)
+        since = self._since(hours)
         self.flush()
         notes = []
 
@@ -174,6 +229,8 @@ class Telemetry:
         try:
             store = self._events.store()
             report = read(store)
+            if note := rolled_up_note(store, since):
+                notes.append(note)
             if store.cut:
                 notes.append("Only the newest events are kept in memory: give a database file to keep all.")
         except StoreError as error:
@@ -204,6 +261,21 @@ class Telemetry:
         self.flush()
         name = None if kind is None or kind is Event else kind if isinstance(kind, str) else kind.__name__
         return self._events.store().events(kind=name, since=since, thread=thread)
+
+    def snapshots(self, name: str | None = None, hours: float | None = None) -> tuple[Snapshot, ...]:
+        """How things stood, oldest first, at most the newest 10,000 times.
+
+        Args:
+            name: Only snapshots of that name.
+            hours: Only those of the last `hours`.
+
+        Raises:
+            ConfigurationError: `hours` is not above 0.
+            StoreError: The database cannot be read.
+        """
+        since = self._since(hours)
+        self.flush()
+        return self._events.store().snapshots(name, since=since)
 
     def status(self) -> dict[str, Any]:
         """How the writing is: events `queued`, `written` and `dropped`, the `database`, and the `last_error`."""

@@ -37,10 +37,20 @@ class BatchWriter:
         write: Writes a batch; raises `StoreError` when it should be tried again later.
         flush_seconds: How long an event waits for others to be written with.
         max_queue: How many events wait at most; then the oldest are dropped.
+        between: Something small to do between two batches, in the thread that writes them; it says whether there is
+            more, and never raises.
     """
 
-    def __init__(self, write: Callable[[Sequence[Event]], None], *, flush_seconds: float, max_queue: int) -> None:
+    def __init__(
+        self,
+        write: Callable[[Sequence[Event]], None],
+        *,
+        flush_seconds: float,
+        max_queue: int,
+        between: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._write = write
+        self._between = between
         self._flush_seconds = flush_seconds
         self._max_queue = max_queue
         self._written = 0
@@ -131,8 +141,14 @@ class BatchWriter:
             self._now.wait(wait)
             self._some.clear()
             self._now.clear()
-            if not self.flush():
+            if not self.flush() or self._done_between():
                 self._some.set()
+
+    def _done_between(self) -> bool:
+        if self._closed:
+            return False
+        with self._writing:  # so that a fork waits for it
+            return self._between()
 
     def _take(self) -> list[Event]:
         with self._lock:
