@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from langchain_tokopt.telemetry.recommend_budgets import about_budgets
-from langchain_tokopt.telemetry.recommend_models import about_models
+from langchain_tokopt.telemetry.recommend_models import about_models, about_prices
 from langchain_tokopt.telemetry.recommend_parts import about_parts
 from langchain_tokopt.telemetry.recommendation import FEWEST_EVENTS, Recommendation
 from langchain_tokopt.telemetry.report_figures import times
@@ -40,6 +40,7 @@ def recommendations(
         *about_models(evidence, pricing, candidates),
         *about_parts(evidence),
         *about_budgets(evidence, budgets),
+        *about_prices(evidence),
     ]
     return _sorted(found)
 
@@ -55,7 +56,9 @@ def too_little(evidence: Evidence) -> str | None:
 
 
 def _sorted(found: Iterable[Recommendation]) -> tuple[Recommendation, ...]:
-    def place(one: Recommendation) -> tuple[bool, Decimal, int, str]:
-        return one.saves_usd is None, -(one.saves_usd or Decimal(0)), -one.events, one.id
+    """By what they save; those that save no money stay in their order, after the others."""
+
+    def place(one: Recommendation) -> tuple[bool, Decimal]:
+        return one.saves_usd is None, -(one.saves_usd or Decimal(0))
 
     return tuple(sorted(found, key=place))

@@ -57,6 +57,10 @@ def about_models(
         cheaper = _cheaper(evidence, model, _candidates(model, models, evidence.model_arms, pricing, candidates))
         cached = _cached(evidence, model)
         yield from (one for one in (cheaper, cached) if one is not None)
+
+
+def about_prices(evidence: Evidence) -> Iterator[Recommendation]:
+    """Rates to give, for models whose price is not known."""
     yield from (_rates_wanted(unpriced) for unpriced in evidence.unpriced[:_MOST_UNPRICED])
 
 

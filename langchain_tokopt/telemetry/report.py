@@ -248,15 +248,27 @@ class Report:
 
         return to_markdown(self)
 
+    def to_text(self, *, width: int = 100) -> str:
+        """The report as plain text of at most `width` columns."""
+        from langchain_tokopt.telemetry.render import to_text
+
+        return to_text(self, width=width)
+
+    def to_html(self) -> str:
+        """The report as a whole HTML page, with pictures, that needs nothing else."""
+        from langchain_tokopt.telemetry.render_html import to_page
+
+        return to_page(self)
+
     def _repr_html_(self) -> str:
-        from langchain_tokopt.telemetry.render import to_html
+        from langchain_tokopt.telemetry.render_html import to_html
 
         return to_html(self)
 
     def __rich__(self) -> RenderableType:
-        from langchain_tokopt.telemetry.render import to_rich
+        from langchain_tokopt.telemetry.render_terminal import ReportView
 
-        return to_rich(self)
+        return ReportView(self)
 
 
 def _plain(value: Any) -> Any:
