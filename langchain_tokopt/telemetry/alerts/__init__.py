@@ -3,6 +3,7 @@
 from langchain_tokopt.telemetry.alerts.alerts import Alerts
 from langchain_tokopt.telemetry.alerts.channels import CallbackChannel, LogChannel
 from langchain_tokopt.telemetry.alerts.rules import DEFAULT_RULES, AlertRule
+from langchain_tokopt.telemetry.alerts.webhook import Webhook, signature
 from langchain_tokopt.telemetry.alerts.words import Alert, AlertChanged, Channel, Notice
 
 __all__ = [
@@ -15,4 +16,6 @@ __all__ = [
     "Channel",
     "LogChannel",
     "Notice",
+    "Webhook",
+    "signature",
 ]

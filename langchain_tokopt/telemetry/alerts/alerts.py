@@ -7,26 +7,27 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import Sink
 from langchain_tokopt.forks import follow_forks
-from langchain_tokopt.telemetry.alerts.deciding import Observation, Step, decide, lapsed
-from langchain_tokopt.telemetry.alerts.observing import Forecasts, Observer, Seen, Sources, Status
+from langchain_tokopt.telemetry.alerts.conditions import Planned, begun, steps_of, words_of
+from langchain_tokopt.telemetry.alerts.deciding import Observation, lapsed
+from langchain_tokopt.telemetry.alerts.observing import Forecasts, Observer, Sources, Status
 from langchain_tokopt.telemetry.alerts.rules import DEFAULT_RULES, AlertRule
-from langchain_tokopt.telemetry.alerts.table import AlertTable, Row, alerts, clean, new_id, place_of
+from langchain_tokopt.telemetry.alerts.table import AlertTable, alerts, clean
 from langchain_tokopt.telemetry.alerts.words import Alert, AlertChanged, Change, Channel, Notice
-from langchain_tokopt.telemetry.kpis import measure_of, read_targets, shown
+from langchain_tokopt.telemetry.kpis import read_targets
 from langchain_tokopt.telemetry.kpis_window import Audits
 from langchain_tokopt.telemetry.store import EventStore
 
 log = logging.getLogger("langchain_tokopt")
 
 _ID: Final = re.compile(r"[0-9a-f]{6,32}")
-_SHORTEST_LAPSE_SECONDS: Final = 3600.0
+_LONGEST_REST_SECONDS: Final = 30.0
 _LAST_LIMIT: Final = 10_000
 
 
@@ -95,45 +96,44 @@ class Alerts:
             seen = self._observer.observe(self.rules, now)
             known = {row.place: row for row in self._table.standing()}
             steps = [
-                step for rule in self.rules if rule.name in seen for step in _steps(rule, seen[rule.name], known, now)
+                step for rule in self.rules if rule.name in seen for step in steps_of(rule, seen[rule.name], known, now)
             ]
             # What is left was not looked at now: it is of another process's rules, or of a subject that only it knows.
-            over = [row for row in known.values() if lapsed(row, now)]
-            notices = self._made(steps, over, now) if steps or over else []
+            steps += [
+                Planned(row.place, "lapse", None, row, Observation()) for row in known.values() if lapsed(row, now)
+            ]
+            notices = self._made(steps, now) if steps else []
         for notice in notices:
             self._tell(notice, now)
         return [notice.alert for notice in notices if notice.change != "reminded"]
 
-    def _made(
-        self, steps: Sequence[tuple[AlertRule, Row | None, Observation, Step]], over: Sequence[Row], now: float
-    ) -> list[Notice]:
-        notices = []
+    def _made(self, steps: Sequence[Planned], now: float) -> list[Notice]:
         with self._table.database.write():
-            for rule, row, seen, step in steps:
-                changed = self._make(rule, row, seen, step, now)
-                if changed is not None:
-                    notices.append(changed)
-            for row in over:
-                if row.raised_at is None:
-                    self._table.drop(row)
-                elif self._table.move(row, cleared_at=now):
-                    notices.append(Notice("cleared", replace(row, cleared_at=now).alert))
+            # In one order for all processes, so that none waits for another that waits for it.
+            found = [self._make(step, now) for step in sorted(steps, key=lambda step: step.place)]
+            notices = [notice for notice in found if notice is not None]
             if any(notice.change == "cleared" for notice in notices):
                 self._table.forget(now)
         return notices
 
-    def _make(self, rule: AlertRule, row: Row | None, seen: Observation, step: Step, now: float) -> Notice | None:
+    def _make(self, planned: Planned, now: float) -> Notice | None:
         """Make one change; what there is to tell, if it was this process that made it."""
+        rule, row, seen, step = planned.rule, planned.row, planned.seen, planned.step
         if row is None:
-            begun = _row(rule, seen, now)
-            made = self._table.begin(begun)
-            return Notice("raised", begun.alert) if made and begun.raised_at is not None else None
-        if step == "drop":
+            if rule is None:
+                return None
+            new = begun(rule, seen, now)
+            made = self._table.begin(new)
+            return Notice("raised", new.alert) if made and new.raised_at is not None else None
+        if step == "drop" or (step == "lapse" and row.raised_at is None):
             self._table.drop(row)
             return None
+        if rule is None:
+            gone = self._table.move(row, cleared_at=now)
+            return Notice("cleared", replace(row, cleared_at=now).alert) if gone else None
         fresh: dict[str, Any] = {"value": seen.value, "seen_at": now}
         if seen.value is not None and step != "clear":
-            fresh |= {"peak": rule.worse(row.peak, seen.value), **_words(rule, seen)}
+            fresh |= {"peak": rule.worse(row.peak, seen.value), **words_of(rule, seen)}
         change: Change | None = None
         if step == "raise":
             change, fresh = "raised", {**fresh, "raised_at": now, "told_at": now}
@@ -239,72 +239,6 @@ class Alerts:
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
-
-
-_LONGEST_REST_SECONDS: Final = 30.0
-
-# Of one rule at once: a limit on each of very many users must not bury the rest.
-MOST_AT_ONCE: Final = 200
-
-
-def _steps(
-    rule: AlertRule, seen: Seen, known: dict[str, Row], now: float
-) -> Iterator[tuple[AlertRule, Row | None, Observation, Step]]:
-    """What to do about the conditions of one rule; takes those that were looked at out of `known`."""
-    ours = {place: row for place, row in known.items() if row.rule == rule.name}
-    found = {place_of(rule.name, one.subject): one for one in seen.found.values()}
-    for place, row in ours.items():
-        if place not in found and seen.covers(row.subject):
-            found[place] = Observation(subject=row.subject)  # there is nothing to see of it any more
-    sign = -1.0 if rule.above is not None else 1.0
-    room = MOST_AT_ONCE - len(ours)
-    for place, one in sorted(found.items(), key=lambda item: (sign * (item[1].value or 0.0), item[0])):
-        current = known.pop(place, None)
-        step = decide(rule, current, one, now)
-        if step == "begin" and room <= 0:
-            continue
-        room -= step == "begin"
-        if step is not None:
-            yield rule, current, one, step
-
-
-def _row(rule: AlertRule, seen: Observation, now: float) -> Row:
-    raised = now if not rule.for_seconds else None
-    value = seen.value or 0.0
-    return Row(
-        id=new_id(),
-        place=place_of(rule.name, seen.subject),
-        rule=rule.name,
-        metric=rule.metric,
-        subject=clean(seen.subject),
-        severity=rule.severity,
-        **_words(rule, seen),
-        value=value,
-        peak=value,
-        since=now,
-        raised_at=raised,
-        seen_at=now,
-        told_at=raised,
-        lapses_after=max(_SHORTEST_LAPSE_SECONDS, rule.window_hours * 3600),
-        cleared_at=None,
-        acknowledged_by=None,
-        acknowledged_at=None,
-        note=None,
-    )
-
-
-def _words(rule: AlertRule, seen: Observation) -> dict[str, Any]:
-    """What is said about a condition, and the threshold that it is held against."""
-    threshold = rule.threshold(seen.target) or 0.0
-    side = "over" if rule.above is not None else "under"
-    named = f"{rule.title}: {seen.named}" if seen.named else rule.title
-    measure = measure_of(rule.metric)
-    detail = " ".join(filter(None, (measure.definition if measure is not None else "", seen.more, rule.advice)))
-    return {
-        "title": clean(f"{named} is {shown(seen.value, rule.unit)}, {side} {shown(threshold, rule.unit)}"),
-        "detail": clean(detail),
-        "threshold": float(threshold),
-    }
 
 
 def _read_rules(rules: Iterable[AlertRule]) -> tuple[AlertRule, ...]:

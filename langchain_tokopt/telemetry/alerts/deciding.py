@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from langchain_tokopt.telemetry.alerts.rules import AlertRule
 from langchain_tokopt.telemetry.alerts.table import Row
 
-Step: TypeAlias = Literal["begin", "raise", "clear", "drop", "note", "remind"]
+Step: TypeAlias = Literal["begin", "raise", "clear", "drop", "note", "remind", "lapse"]
 
 # A value that was looked at later than ours, by up to this much, is another process's, and newer. One from further
 # ahead is that of a clock that goes wrong, which must not keep everybody else from looking.

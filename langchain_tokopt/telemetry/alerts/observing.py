@@ -18,6 +18,7 @@ from langchain_tokopt.telemetry.alerts.words import number
 from langchain_tokopt.telemetry.kpis import BY_PART, figures, measure_of
 from langchain_tokopt.telemetry.kpis_window import Audits, Window
 from langchain_tokopt.telemetry.readings import Readings
+from langchain_tokopt.telemetry.rows import name_of
 from langchain_tokopt.telemetry.store import EventStore
 
 log = logging.getLogger("langchain_tokopt")
@@ -25,6 +26,7 @@ log = logging.getLogger("langchain_tokopt")
 Status: TypeAlias = "Callable[[], Mapping[str, Any] | Iterable[Mapping[str, Any]]]"
 Forecasts: TypeAlias = Callable[[str], Any]
 
+_AUDITED: Final = "cache.audited_error"
 _LONGEST_PERIOD_SECONDS: Final = 32 * 86400.0
 _FORECAST_EVERY_SECONDS: Final = 600.0
 _MOST_FORECASTS: Final = 50
@@ -94,6 +96,8 @@ class Observer:
         seen: dict[str, Seen] = {}
         for rule in rules:
             measure = measures[rule.name]
+            if measure.name == _AUDITED and window.audits is None:
+                continue  # the process with the cache knows
             wanted = {
                 name: found
                 for name, found in known.items()
@@ -125,16 +129,9 @@ class Observer:
     # --- budgets -----------------------------------------------------------------------------------------------------
 
     def _budgets(self) -> _Budgets:
-        told = self._asked("budgets", self._sources.budgets)
-        if told is None:
-            return _Budgets()
-        nodes, whole = [], set()
-        for status in [told] if isinstance(told, Mapping) else told:
-            name = str(status.get("name", "default"))
-            nodes += [{**node, "budget": name} for node in status.get("nodes", ()) if number(node, "share") is not None]
-            if status.get("complete", True):
-                whole.add(name)
-        return _Budgets(tuple(nodes), frozenset(whole))
+        ask = self._sources.budgets
+        found: _Budgets | None = self._asked("budgets", None if ask is None else lambda: _read_budgets(ask()))
+        return found or _Budgets()
 
     def _used(self, rule: AlertRule, nodes: Sequence[Mapping[str, Any]], now: float) -> Iterator[Observation]:
         """What is taken of each limit, and what budgets have told of themselves where nobody knows better.
@@ -143,7 +140,7 @@ class Observer:
         """
         seen: dict[str, Observation] = {}
         for node in nodes:
-            one = _limit(node["budget"], str(node.get("node")), str(node.get("per")), number(node, "share") or 0.0)
+            one = _limit(node["budget"], name_of(node.get("node")), str(node.get("per")), number(node, "share") or 0.0)
             seen[one.subject] = _worse(seen.get(one.subject), one)
         for alert in self._sources.store.events(kind="LimitAlert", since=now - _LONGEST_PERIOD_SECONDS):
             if not isinstance(alert, LimitAlert) or alert.mode == "shadow" or alert.at > now or not alert.limit:
@@ -175,20 +172,15 @@ class Observer:
 
     def _forecast_of(self, node: str) -> Observation | None:
         ask = self._sources.forecasts
-        told = self._asked("forecasts", None if ask is None else lambda: ask(node))
-        if told is None:
-            return None
-        values = told if isinstance(told, Mapping) else {n: getattr(told, n, None) for n in ("expected", "limit")}
-        expected, limit = number(values, "expected"), number(values, "limit")
-        if expected is None or not limit:
-            return None
-        return Observation(subject=node, named=node, value=expected / limit, count=1)
+        found: Observation | None = self._asked("forecasts", None if ask is None else lambda: _read(node, ask(node)))
+        return found
 
     # --- telemetry ---------------------------------------------------------------------------------------------------
 
     def _lost(self, rule: AlertRule, now: float) -> Iterator[Observation]:
         """What this process has dropped in the window; others cannot know it, so that the process is the subject."""
-        told = self._asked("health", self._sources.health)
+        ask = self._sources.health
+        told: Mapping[str, Any] | None = self._asked("health", None if ask is None else lambda: dict(ask()))
         dropped = None if told is None else number(told, "dropped")
         if told is None or dropped is None:
             return
@@ -246,6 +238,27 @@ class _Budgets:
 
     def covers(self, subject: str) -> bool:
         return any(subject.startswith(f"{name}: ") for name in self.whole)
+
+
+def _read_budgets(told: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> _Budgets:
+    nodes, whole = [], set()
+    for status in [told] if isinstance(told, Mapping) else told:
+        name = name_of(status.get("name", "default"))
+        nodes += [{**node, "budget": name} for node in status.get("nodes", ()) if number(node, "share") is not None]
+        if status.get("complete", True):
+            whole.add(name)
+    return _Budgets(tuple(nodes), frozenset(whole))
+
+
+def _read(node: str, told: Any) -> Observation | None:
+    """A forecast, as a share of the limit."""
+    if told is None:
+        return None
+    values = told if isinstance(told, Mapping) else {name: getattr(told, name, None) for name in ("expected", "limit")}
+    expected, limit = number(values, "expected"), number(values, "limit")
+    if expected is None or not limit:
+        return None
+    return Observation(subject=node, named=node, value=expected / limit, count=1)
 
 
 def _by_subject(found: Iterable[Observation]) -> dict[str, Observation]:
