@@ -17,10 +17,13 @@ from langchain_tokopt.telemetry.report import (
 from langchain_tokopt.telemetry.rows import StoredEvent
 from langchain_tokopt.telemetry.sightings import Sightings
 from langchain_tokopt.telemetry.telemetry import Telemetry
+from langchain_tokopt.telemetry.totals import CallTotals
+from langchain_tokopt.telemetry.tracking import tokopt_usage
 from langchain_tokopt.telemetry.usage import UsageMiddleware
 
 __all__ = [
     "CacheReport",
+    "CallTotals",
     "FailureReport",
     "FanOut",
     "ModelUsage",
@@ -36,4 +39,5 @@ __all__ = [
     "Usage",
     "UsageCallback",
     "UsageMiddleware",
+    "tokopt_usage",
 ]

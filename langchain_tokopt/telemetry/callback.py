@@ -6,12 +6,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
 from langchain.agents.middleware.types import ModelRequest
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langgraph.errors import GraphBubbleUp
@@ -23,8 +22,10 @@ from langchain_tokopt.events import NullSink, Sink, Who, who
 from langchain_tokopt.flow import INTERNAL_TAG
 from langchain_tokopt.pricing import Pricing
 from langchain_tokopt.telemetry.metering import Meter, Sent, SentPrefixes
+from langchain_tokopt.telemetry.run_roots import FollowsRuns, RunRoots
 from langchain_tokopt.telemetry.sightings import Sightings
 from langchain_tokopt.telemetry.telemetry import Telemetry
+from langchain_tokopt.telemetry.totals import SeenCalls
 from langchain_tokopt.tokens import TokenCounter
 
 if TYPE_CHECKING:
@@ -40,12 +41,15 @@ class _Run:
     wraps: bool = False
 
 
-class UsageCallback(BaseCallbackHandler):
+class UsageCallback(SeenCalls, FollowsRuns):
     """A handler for `config={"callbacks": [...]}` that emits a `ModelCall` for each model call it is told of.
 
     It observes only: an error in it is logged by LangChain and never reaches the run. Answers from a cache (ours or a
     LangChain `BaseCache`) are no calls. A model that calls another model is not counted beside it. LangChain tells no
     callback about an `ainvoke` that is cancelled: only `UsageMiddleware` sees that.
+
+    It needs nothing else: `usage` is what it has seen so far, `by("model")`, `by("agent")`, `by("thread")` and so on
+    tell that apart, and a notebook shows it as a table. A call that somebody else has put on record counts here, too.
 
     Args:
         telemetry: Who is told, and what gives `pricing`, `counter` and `sightings` where they are not given.
@@ -53,6 +57,8 @@ class UsageCallback(BaseCallbackHandler):
         pricing: What calls cost.
         counter: Counts what a provider does not report.
         sightings: What was counted already, shared by all who may watch the same calls.
+        follow_runs: Whether `by("run")` is to know the run of the whole chain or graph of each call. Without it only
+            the runs that a caller has named are known. LangChain then tells this handler of every step of the run.
         clock: Unix time in seconds.
         timer: Seconds that only go forward, for latencies.
     """
@@ -68,6 +74,7 @@ class UsageCallback(BaseCallbackHandler):
         pricing: Pricing | None = None,
         counter: TokenCounter | None = None,
         sightings: Sightings | None = None,
+        follow_runs: bool = False,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -81,29 +88,15 @@ class UsageCallback(BaseCallbackHandler):
             sightings=sightings or (known.sightings if known else Sightings()),
             prefixes=known.prefixes if known else SentPrefixes(clock=clock),
             observer=f"callback {id(self)}",
+            seen=self.saw,
             clock=clock,
             timer=timer,
         )
+        self._roots = RunRoots() if follow_runs else None
         self._lock = threading.Lock()
         # Bounded, since a run may never end.
         self._runs: OrderedDict[UUID, _Run] = OrderedDict()
         self._ended: OrderedDict[UUID, None] = OrderedDict()
-
-    @property
-    def ignore_chain(self) -> bool:
-        return True
-
-    @property
-    def ignore_agent(self) -> bool:
-        return True
-
-    @property
-    def ignore_retriever(self) -> bool:
-        return True
-
-    @property
-    def ignore_retry(self) -> bool:
-        return True
 
     # --- starts ------------------------------------------------------------------------------------------------------
 
@@ -160,10 +153,10 @@ class UsageCallback(BaseCallbackHandler):
     ) -> None:
         """Put the call on record, unless it was none."""
         run = self._end(run_id, parent_run_id)
-        if run is None or self._meter.counted_within(run_id):
+        if run is None:
             return
         message, text = _answer(response.generations)
-        self._meter.answered(run.sent, message, text=text, llm_output=response.llm_output)
+        self._meter.answered(run.sent, message, text=text, llm_output=response.llm_output, run=run_id)
 
     def on_llm_error(
         self,
@@ -175,17 +168,19 @@ class UsageCallback(BaseCallbackHandler):
     ) -> None:
         """Put the failed call on record, unless the model was never reached."""
         run = self._end(run_id, parent_run_id)
-        if run is None or isinstance(error, (GraphBubbleUp, BudgetExceededError)) or self._meter.counted_within(run_id):
+        if run is None or isinstance(error, (GraphBubbleUp, BudgetExceededError)):
             return
         response = kwargs.get("response")
         message, _ = _answer(response.generations[:1]) if isinstance(response, LLMResult) else (None, None)
         # An error's own response (headers, status) comes as an empty message.
         partial = message if message is not None and (message.content or message.tool_calls) else None
-        self._meter.failed(run.sent, error, partial, stopped=not isinstance(error, Exception))
+        self._meter.failed(run.sent, error, partial, stopped=not isinstance(error, Exception), run=run_id)
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
     def _begin(self, run_id: UUID, parent: UUID | None, sent: Sent) -> None:
+        if self._roots is not None:
+            sent = replace(sent, root=str(self._roots.of(run_id, parent)))
         with self._lock:
             self._runs[run_id] = _Run(sent, parent)
             while len(self._runs) > _MAX_RUNS:

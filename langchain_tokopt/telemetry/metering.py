@@ -12,16 +12,17 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from langchain_core.messages import AIMessage
-from langchain_core.messages.ai import UsageMetadata
 
 from langchain_tokopt.events import ModelCall, Sink, Who
 from langchain_tokopt.prefix import Segment, segments
 from langchain_tokopt.pricing import Pricing, model_identity
+from langchain_tokopt.telemetry.reported import from_a_cache, reported_usage, usage_of
 from langchain_tokopt.telemetry.sightings import Sightings
 from langchain_tokopt.tokens import TokenCounter
 
 if TYPE_CHECKING:
     from langchain.agents.middleware.types import ModelRequest
+    from langchain_core.messages.ai import UsageMetadata
 
 _UNKNOWN_TTL_SECONDS: Final = 300.0
 
@@ -74,7 +75,7 @@ def chain_of(prompt: Sequence[Segment], scope: str) -> tuple[bytes, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """A call that is under way. `counted` and `repeated` are tokens by our own count."""
+    """A call that is under way. `counted` and `repeated` are tokens by our own count; `root` is the outermost run."""
 
     who: Who
     model: str | None
@@ -85,6 +86,7 @@ class Sent:
     repeated: int | None = None
     chain: tuple[bytes, ...] = ()
     ttl_seconds: float = _UNKNOWN_TTL_SECONDS
+    root: str | None = None
 
 
 class Meter:
@@ -97,6 +99,8 @@ class Meter:
         sightings: Which calls were counted; shared by all who may watch the same calls.
         prefixes: Which prompts were sent; shared likewise.
         observer: Who is watching, as `Sightings` tells observers apart.
+        seen: Is told of every call that this observer sees, also of one that another has put on record, and of the
+            outermost run around it.
         clock: Unix time in seconds.
         timer: Seconds that only go forward, for latencies.
     """
@@ -110,6 +114,7 @@ class Meter:
         sightings: Sightings,
         prefixes: SentPrefixes,
         observer: str,
+        seen: Callable[[ModelCall, str | None], None] | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -118,6 +123,7 @@ class Meter:
         self._pricing = pricing
         self._sightings = sightings
         self._observer = observer
+        self._seen = seen
         self._clock = clock
         self._timer = timer
         self._prefixes = prefixes
@@ -163,9 +169,16 @@ class Meter:
         """Note that every call within this run of a model is put on record here."""
         self._sightings.cover(run, by=self._observer)
 
-    def counted_within(self, run: Hashable) -> bool:
-        """Whether another observer puts the calls within this run of a model on record."""
-        return self._sightings.covered(run, but=self._observer)
+    def _is_new_failure(self, sent: Sent, error: BaseException, partial: AIMessage | None, *, stopped: bool) -> bool:
+        new = self._sightings.first_error(error, by=self._observer)
+        if partial is not None:
+            new = self._sightings.first(partial, by=self._observer) and new
+        if stopped:
+            new = self._sightings.first_stop((sent.model, sent.who.thread), by=self._observer) and new
+        return new
+
+    def _is_counted(self, run: Hashable | None) -> bool:
+        return run is not None and self._sightings.covered(run, but=self._observer)
 
     # --- after the call ----------------------------------------------------------------------------------------------
 
@@ -176,42 +189,47 @@ class Meter:
         *,
         text: str | None = None,
         llm_output: Mapping[str, Any] | None = None,
+        run: Hashable | None = None,
     ) -> None:
         """Put a call on record whose answer arrived, unless it is already there or a cache gave the answer.
 
-        `text`: the answer of a model that gives no message. `llm_output`: what else the integration reported.
+        `text`: the answer of a model that gives no message. `llm_output`: what else the integration reported. `run`:
+        the run of the model, which may be one whose calls another observer counts.
         """
         if message is not None and from_a_cache(message):
             return
         # Also when another observer has counted the call: to each of them the prompt may look a little different.
         self._prefixes.sent(sent.chain, sent.ttl_seconds)
-        if message is not None and not self._sightings.first(message, by=self._observer):
+        new = not self._is_counted(run) and (message is None or self._sightings.first(message, by=self._observer))
+        if not new and self._seen is None:
             return
         reported = reported_usage(message, llm_output)
         named = {**(llm_output or {}), **(message.response_metadata if message else {})}
         answered_by = next((named[key] for key in ("model_name", "model") if isinstance(named.get(key), str)), None)
         if reported is not None:
-            if sent.counted:
+            if new and sent.counted:
                 self.counter.observe(sent.model, sent.counted, reported["input_tokens"])
-            self._emit(sent, reported, "provider", answered_by)
+            self._emit(sent, reported, "provider", answered_by, new=new)
             return
         estimated = self._estimate(sent, self._count(message, text, sent.model))
-        self._emit(sent, estimated, "estimate" if estimated else None, answered_by)
+        self._emit(sent, estimated, "estimate" if estimated else None, answered_by, new=new)
 
     def failed(
-        self, sent: Sent, error: BaseException, partial: AIMessage | None = None, *, stopped: bool = False
+        self,
+        sent: Sent,
+        error: BaseException,
+        partial: AIMessage | None = None,
+        *,
+        stopped: bool = False,
+        run: Hashable | None = None,
     ) -> None:
         """Put a call on record that ended with an error.
 
         Nobody knows what a failed call is billed at. What was streamed before (`partial`), and the input of a call
         that was `stopped` from this side, are: they are counted as an estimate.
         """
-        new = self._sightings.first_error(error, by=self._observer)
-        if partial is not None:
-            new = self._sightings.first(partial, by=self._observer) and new
-        if stopped:
-            new = self._sightings.first_stop((sent.model, sent.who.thread), by=self._observer) and new
-        if not new:
+        new = not self._is_counted(run) and self._is_new_failure(sent, error, partial, stopped=stopped)
+        if not new and self._seen is None:
             return
         usage = None
         if partial is not None or stopped:
@@ -219,11 +237,11 @@ class Meter:
             seen = reported_usage(partial, None)
             usage = self._estimate(sent, self._count(partial, None, sent.model))
             if usage is not None and seen is not None:
-                usage = _usage(
+                usage = usage_of(
                     seen["input_tokens"] or usage["input_tokens"], max(seen["output_tokens"], usage["output_tokens"])
                 )
         name = "StreamClosed" if isinstance(error, GeneratorExit) else type(error).__name__
-        self._emit(sent, usage, "estimate" if usage else None, None, error=name)
+        self._emit(sent, usage, "estimate" if usage else None, None, error=name, new=new)
 
     def _count(self, message: AIMessage | None, text: str | None, model: str | None) -> int:
         if message is not None:
@@ -233,7 +251,7 @@ class Meter:
     def _estimate(self, sent: Sent, output: int) -> UsageMetadata | None:
         if sent.counted is None:
             return None
-        return _usage(round(sent.counted * self.counter.correction(sent.model)), output)
+        return usage_of(round(sent.counted * self.counter.correction(sent.model)), output)
 
     def _emit(
         self,
@@ -243,26 +261,29 @@ class Meter:
         answered_by: str | None,
         *,
         error: str | None = None,
+        new: bool,
     ) -> None:
         repeated = sent.repeated
         if repeated is not None and usage is not None and sent.counted:
             # Our count and the provider's differ; the share of the prompt is what carries over.
             repeated = min(round(repeated * usage["input_tokens"] / sent.counted), usage["input_tokens"])
-        self.sink.emit(
-            ModelCall(
-                who=sent.who,
-                at=self._clock(),
-                model=sent.model or answered_by,
-                provider=sent.provider,
-                usage=usage,
-                usage_source=source,
-                cost_usd=self._cost(usage, sent, answered_by),
-                repeated_prefix_tokens=repeated,
-                latency_seconds=None if sent.started is None else self._timer() - sent.started,
-                error=error,
-                internal=sent.internal,
-            )
+        call = ModelCall(
+            who=sent.who,
+            at=self._clock(),
+            model=sent.model or answered_by,
+            provider=sent.provider,
+            usage=usage,
+            usage_source=source,
+            cost_usd=self._cost(usage, sent, answered_by),
+            repeated_prefix_tokens=repeated,
+            latency_seconds=None if sent.started is None else self._timer() - sent.started,
+            error=error,
+            internal=sent.internal,
         )
+        if self._seen is not None:
+            self._seen(call, sent.root)
+        if new:
+            self.sink.emit(call)
 
     def _cost(self, usage: UsageMetadata | None, sent: Sent, answered_by: str | None) -> Decimal | None:
         """By the name that was asked for, where your own rates are; else by the one that the provider gave."""
@@ -273,42 +294,3 @@ class Meter:
             if cost is not None:
                 return cost
         return None
-
-
-def from_a_cache(message: AIMessage) -> bool:
-    """Whether no model was called for this answer: it is a hit of our cache, or of a LangChain `BaseCache`."""
-    ours = message.response_metadata.get("tokopt")
-    if isinstance(ours, Mapping) and ours.get("cache"):
-        return True
-    usage: Mapping[str, Any] = message.usage_metadata or {}
-    return "total_cost" in usage and usage["total_cost"] == 0
-
-
-def reported_usage(message: AIMessage | None, llm_output: Mapping[str, Any] | None) -> UsageMetadata | None:
-    """What the provider says that was used, wherever the integration put it; `None` when it does not say."""
-    if message is not None and message.usage_metadata:
-        usage = message.usage_metadata
-        counts = [usage.get("input_tokens"), usage.get("output_tokens")]
-        if all(isinstance(count, int) for count in counts) and any(counts):
-            return usage
-    for place in (message.response_metadata if message is not None else None, llm_output):
-        for key in ("token_usage", "usage"):
-            found = (place or {}).get(key)
-            if isinstance(found, Mapping) and (usage_of := _token_usage(found)):
-                return usage_of
-    return None
-
-
-def _token_usage(found: Mapping[str, Any]) -> UsageMetadata | None:
-    """Usage in the form of OpenAI's API or Anthropic's, as older integrations pass it on."""
-    counts = [
-        next((found[key] for key in keys if isinstance(found.get(key), int)), 0)
-        for keys in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
-    ]
-    return _usage(*counts) if any(counts) else None
-
-
-def _usage(input_tokens: int, output_tokens: int) -> UsageMetadata:
-    return UsageMetadata(
-        input_tokens=input_tokens, output_tokens=output_tokens, total_tokens=input_tokens + output_tokens
-    )
