@@ -120,8 +120,8 @@ class Server:
 
     def _answer(self, path: str, tag: str | None) -> _Answer:
         """What to answer a GET with."""
-        _, token, *rest = path.partition("?")[0].split("/")
-        if not hmac.compare_digest(token.encode(), self.token.encode()) or rest not in ([""], [_DATA]):
+        _, token, what = [*path.partition("?")[0].split("/", 2), "/", "/"][:3]
+        if not hmac.compare_digest(token.encode(), self.token.encode()) or what not in ("", _DATA):
             return _Answer.said(HTTPStatus.NOT_FOUND, "There is nothing here. Open the whole URL, with its token.")
         try:
             latest = self._latest.get()
@@ -130,7 +130,7 @@ class Server:
         except Exception as error:
             log.warning("The dashboard cannot read its data.", exc_info=True)
             return _Answer.said(HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {error}")
-        if rest == [_DATA]:
+        if what == _DATA:
             if tag == latest.tag:
                 return _Answer(HTTPStatus.NOT_MODIFIED, b"", {"ETag": latest.tag})
             return _Answer(HTTPStatus.OK, latest.body, {"Content-Type": "application/json", "ETag": latest.tag})

@@ -82,7 +82,7 @@ function draw(area, reading, { start, every, series, text, axis, stacked, range 
     if (stacked) order.reverse();
     const font = "11px system-ui, sans-serif";
     const side = { stroke: ink, font, grid: { stroke: line, width: 1 }, ticks: { show: false } };
-    const bars = uPlot.paths.bars({ size: [0.78, 28], align: 1, radius: 0 });
+    const bars = uPlot.paths.bars({ size: [0.78, 28], align: 0, radius: 0 });
     plot = new uPlot({
       width: Math.max(200, area.clientWidth), height: 170, legend: { show: false }, padding: [8, 8, 0, 0],
       cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
@@ -99,7 +99,7 @@ function draw(area, reading, { start, every, series, text, axis, stacked, range 
       })],
       bands: bands(series),
       hooks: { setCursor: [(self) => say(self.cursor.left < 0 ? null : self.cursor.idx)] },
-    }, [start, ...order.map((n) => drawn[n])], area);
+    }, [start.map((at) => at + every / 2), ...order.map((n) => drawn[n])], area);
     plot.root.setAttribute("aria-hidden", "true");
   };
   const watch = new ResizeObserver(() => {
