@@ -80,8 +80,9 @@ def _no_formula(text: str) -> str:
 
 def _line(cells: Iterable[str]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue()
+    # Older Pythons quote only those line breaks that end a line.
+    csv.writer(line, lineterminator="\r\n").writerow(cells)
+    return f"{line.getvalue()[:-2]}\n"
 
 
 def _plain(value: Any) -> Any:

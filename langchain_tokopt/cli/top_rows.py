@@ -132,7 +132,8 @@ def ranking(store: EventStore, *, by: Sequence[str], span: Span, sort: str, limi
     def rank(row: Ranked) -> tuple[bool, Decimal, str]:
         known = [Decimal(amount) for amount in _amounts(row, by, sort) if amount is not None]
         # Beside each other, never as a sum: the bigger one says where a row stands.
-        return not known, -max(known, default=Decimal(0)), " ".join(name or "" for name in row.key)
+        unknown_last = " ".join("\uffff" if name is None else name for name in row.key)
+        return not known, -max(known, default=Decimal(0)), unknown_last
 
     rows.sort(key=rank)
     first, rest = rows[:limit], rows[limit:]

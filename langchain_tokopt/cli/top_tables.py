@@ -101,10 +101,17 @@ def _of_calls(row: Ranked, style: str, *, saved_known: bool) -> dict[str, Text]:
         **_usage(calls.estimated, ("Est. calls", "Est. tokens", "Est. cost")),
         "Failed": f"{calls.failed:,}" if calls.failed else "",
         "Own cost": ", ".join(own),
-        "Net saved": "" if not saved_known else "unknown" if row.net is None else money(row.net),
+        "Net saved": _net(row) if saved_known else "",
     }
     styles = {"Failed": "red", "Net saved": "red" if row.net is not None and row.net < 0 else ""}
     return {name: Text(cell, styles.get(name) or style) for name, cell in cells.items()}
+
+
+def _net(row: Ranked) -> str:
+    if row.net is not None:
+        return money(row.net)
+    nothing = not (row.parts.real.applied or row.calls.own_measured.calls or row.calls.own_estimated.calls)
+    return "" if nothing else "unknown"
 
 
 def _usage(usage: Usage, names: tuple[str, str, str]) -> dict[str, str]:
