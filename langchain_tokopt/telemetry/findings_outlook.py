@@ -56,8 +56,9 @@ def _shares(report: Report) -> str | None:
     if tokens.reasoning and tokens.output:
         thought = f"; of the output, reasoning {percent(tokens.reasoning / tokens.output)}"
     whole = tokens.input + tokens.output
+    since = "" if tokens.since is None else f" since {moment(tokens.since)}"
     return (
-        f"Of the {number(whole)} tokens of agents' calls {percent(tokens.input / whole)} were input and "
+        f"Of the {number(whole)} tokens of agents' calls{since} {percent(tokens.input / whole)} were input and "
         f"{percent(tokens.output / whole)} output{inside}{thought}."
     )
 

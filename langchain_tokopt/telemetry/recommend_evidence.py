@@ -97,7 +97,7 @@ class Unpriced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """The events of a span, as far as recommendations need them.
+    """The events of a span, as far as recommendations need them. What is kept as sums only cannot be replayed.
 
     Attributes:
         seconds: How much time the events cover: from the first, or the beginning of the span, to its end.
@@ -139,8 +139,7 @@ class Evidence:
         Raises:
             StoreError: The database cannot be read.
         """
-        store.prepare()
-        with store.database.read() as connection:
+        with store.reading() as connection:
 
             def rows(query: str, /, **inner: str) -> Sequence[Mapping[str, Any]]:
                 from sqlalchemy import text

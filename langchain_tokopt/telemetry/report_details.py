@@ -54,6 +54,7 @@ class TokenShares:
         tools: Of the input, schemas of tools, by our count; `None` when no request tells.
         grown: Of the input, what threads had grown by since the first of their calls on record: the conversation so
             far, by difference, at least; `None` without threads.
+        since: From when on (Unix time), where what was before is kept as sums only; else `None`.
     """
 
     input: int
@@ -62,6 +63,7 @@ class TokenShares:
     cache_read: int | None = None
     tools: int | None = None
     grown: int | None = None
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

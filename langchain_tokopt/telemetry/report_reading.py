@@ -12,6 +12,7 @@ from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.telemetry.findings import findings
 from langchain_tokopt.telemetry.measure import measure
 from langchain_tokopt.telemetry.readings import CallFigures, LookupFigures, Place, Readings, Span
+from langchain_tokopt.telemetry.readings_sources import rolled_in
 from langchain_tokopt.telemetry.recommend import recommendations, too_little
 from langchain_tokopt.telemetry.recommend_evidence import Evidence
 from langchain_tokopt.telemetry.report import MOST_AGENTS, Report
@@ -78,7 +79,7 @@ def read_report(
 
 def _with_details(report: Report, store: EventStore, span: Span) -> Report:
     readings = Readings(store)
-    length, slices = _slices(report, readings, span)
+    length, slices = _slices(report, store, readings, span)
     return replace(
         report,
         slice_seconds=length,
@@ -89,11 +90,15 @@ def _with_details(report: Report, store: EventStore, span: Span) -> Report:
     )
 
 
-def _slices(report: Report, readings: Readings, span: Span) -> tuple[int, tuple[Slice, ...]]:
+def _slices(report: Report, store: EventStore, readings: Readings, span: Span) -> tuple[int, tuple[Slice, ...]]:
     first, last = report.first or 0.0, report.last or 0.0
     begin = first if span.since is None else span.since
     hours = (last - begin) / 3600 if report.hours is None else report.hours
     every = next((length for most, length in _SLICES if hours <= most), _LONGEST_SLICE)
+    with store.reading() as connection:
+        rolled = rolled_in(connection, span)
+    # What is only kept by the hour, or by the day, cannot be shown by less.
+    every = max(every, rolled.seconds) if rolled is not None else every
     calls = readings.calls(span, every=every)
     parts = readings.parts(span, every=every)
     lookups = readings.lookups(span, every=every)
@@ -200,7 +205,8 @@ def _tokens(store: EventStore, span: Span) -> TokenShares | None:
         "within": f"{'at >= :since AND ' if span.since is not None else ''}at < :until",
         "call": "kind = 'ModelCall' AND internal = 0 AND usage_source = 'provider' AND input_tokens IS NOT NULL",
     }
-    with store.database.read() as connection:
+    with store.reading() as connection:
+        rolled = rolled_in(connection, span)
         whole, sent, more = (
             connection.execute(text(_worded(query, words)), given).mappings().one()
             for query in (_TOKENS, _TOOLS, _GROWN)
@@ -218,6 +224,7 @@ def _tokens(store: EventStore, span: Span) -> TokenShares | None:
         cache_read=count(whole["cache_read"]),
         tools=count(sent["tools"]),
         grown=count(more["grown"]),
+        since=None if rolled is None else float(rolled.until),
     )
 
 
