@@ -11,7 +11,7 @@ from langchain_tokopt.pricing import Rates, from_nano, to_nano
 from langchain_tokopt.telemetry.recommend_replay import as_recorded, by_rules, reads_by_rules
 from langchain_tokopt.telemetry.recommend_statistics import difference
 from langchain_tokopt.telemetry.recommendation import FEWEST_EVENTS, Recommendation, over_time
-from langchain_tokopt.telemetry.report_figures import money, name, number, percent, times
+from langchain_tokopt.telemetry.report_figures import between, money, name, number, percent, times
 
 if TYPE_CHECKING:
     from langchain_tokopt.pricing import Pricing
@@ -143,8 +143,8 @@ def _cheaper(evidence: Evidence, model: _Model, candidates: Sequence[_Candidate]
     why = "no run of the same agents has been answered by it yet"
     if tried is not None:
         why = (
-            f"in {number(tried[2])} runs of the same agents it cost {money(from_nano(round(-tried[1])))} to "
-            f"{money(from_nano(round(-tried[0])))} less a run"
+            f"in {number(tried[2])} runs of the same agents it cost "
+            f"{between(from_nano(round(-tried[1])), from_nano(round(-tried[0])))} less a run"
         )
     counts = "" if same else " It counts tokens in its own way, which may be some tens of percent more or fewer."
     return over_time(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from langchain_tokopt.pricing import from_nano
 from langchain_tokopt.telemetry.recommend_statistics import difference, sum_interval
 from langchain_tokopt.telemetry.recommendation import FEWEST_EVENTS, Confidence, Recommendation, over_time
-from langchain_tokopt.telemetry.report_figures import money, number, times
+from langchain_tokopt.telemetry.report_figures import between, money, number, times
 
 if TYPE_CHECKING:
     from langchain_tokopt.telemetry.recommend_evidence import Evidence, PartSavings, Repeats
@@ -177,8 +178,8 @@ def _why_missed(cases: Iterable[Repeats]) -> tuple[str, str, str]:
 
 def _together(part: PartSavings, low: int, high: int, word: str) -> str:
     of_total = money(from_nano(abs(part.priced.total)))
-    between = f"; by chance it may be from {_usd(low)} to {_usd(high)} (95%)" if low != high else ""
-    return f"{number(part.priced.count)} decisions at known prices {word} {of_total} together{between}"
+    chance = f"; by chance it may be {between(_usd(low), _usd(high))} (95%)" if low != high else ""
+    return f"{number(part.priced.count)} decisions at known prices {word} {of_total} together{chance}"
 
 
 def _tried(evidence: Evidence, part: str) -> tuple[float, float, int] | None:
@@ -187,12 +188,12 @@ def _tried(evidence: Evidence, part: str) -> tuple[float, float, int] | None:
 
 
 def _less(tried: tuple[float, float, int]) -> str:
-    return f"{_usd(-tried[1])} to {_usd(-tried[0])} less"
+    return f"{between(_usd(-tried[1]), _usd(-tried[0]))} less"
 
 
 def _more(tried: tuple[float, float, int]) -> str:
-    return f"{_usd(tried[0])} to {_usd(tried[1])} more"
+    return f"{between(_usd(tried[0]), _usd(tried[1]))} more"
 
 
-def _usd(nano: float) -> str:
-    return money(from_nano(round(nano)))
+def _usd(nano: float) -> Decimal:
+    return from_nano(round(nano))

@@ -32,6 +32,12 @@ def money(usd: Decimal | None) -> str:
     return f"{sign}${whole}.{part.rstrip('0'):0<2}"
 
 
+def between(low: Decimal, high: Decimal) -> str:
+    """From USD to USD; one figure where both look the same."""
+    ends = [money(low), money(high)]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
 def amount(value: Decimal | int | None, unit: str) -> str:
     """USD, tokens or calls; "unknown" for `None`."""
     if value is None:
