@@ -15,6 +15,7 @@ from langchain_tokopt.telemetry.report import (
     Usage,
 )
 from langchain_tokopt.telemetry.rows import StoredEvent
+from langchain_tokopt.telemetry.run_metadata import RunMetadata
 from langchain_tokopt.telemetry.sightings import Sightings
 from langchain_tokopt.telemetry.telemetry import Telemetry
 from langchain_tokopt.telemetry.totals import CallTotals
@@ -32,6 +33,7 @@ __all__ = [
     "Percentiles",
     "Report",
     "Repriced",
+    "RunMetadata",
     "Saved",
     "Sightings",
     "StoredEvent",

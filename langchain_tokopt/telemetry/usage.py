@@ -14,6 +14,7 @@ from langchain_tokopt.events import Mode, NullSink, Sink
 from langchain_tokopt.flow import Flow, FlowMiddleware, is_internal, partial_answer
 from langchain_tokopt.pricing import Pricing
 from langchain_tokopt.telemetry.metering import Meter, SentPrefixes
+from langchain_tokopt.telemetry.run_metadata import RunMetadata
 from langchain_tokopt.telemetry.sightings import Sightings
 from langchain_tokopt.telemetry.telemetry import Telemetry
 from langchain_tokopt.tokens import TokenCounter
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class UsageMiddleware(FlowMiddleware):
-    """Emits a `ModelCall` for each call that reaches the model. It changes nothing, so it is the same in both modes.
+    """Emits a `ModelCall` for each call that reaches the model. It changes no prompt, so it is the same in both modes.
 
     Usage is what the provider reports, else our estimate, and the event says which. A call that `UsageCallback` has
     put on record in the same `telemetry` is not counted again.
@@ -34,6 +35,7 @@ class UsageMiddleware(FlowMiddleware):
         pricing: What calls cost.
         counter: Counts what a provider does not report.
         sightings: What was counted already, shared by all who may watch the same calls.
+        run_metadata: Writes what parts did to a request into the metadata of the model's run, for whoever traces it.
         mode: Taken for the sake of the other middleware: a call that was made is a fact in shadow mode, too.
         name: The middleware's name in the graph.
         clock: Unix time in seconds.
@@ -50,6 +52,7 @@ class UsageMiddleware(FlowMiddleware):
         pricing: Pricing | None = None,
         counter: TokenCounter | None = None,
         sightings: Sightings | None = None,
+        run_metadata: RunMetadata | None = None,
         mode: Mode = "optimize",
         name: str | None = None,
         clock: Callable[[], float] = time.time,
@@ -59,6 +62,7 @@ class UsageMiddleware(FlowMiddleware):
         self.sink = sink or telemetry or NullSink()
         source = telemetry if telemetry is not None else sink
         known = source if isinstance(source, Telemetry) else None
+        self._run_metadata = run_metadata
         self._meter = Meter(
             sink=self.sink,
             pricing=pricing or (known.pricing if known else Pricing()),
@@ -77,7 +81,7 @@ class UsageMiddleware(FlowMiddleware):
             self._meter.counts_within(run.id)
         sent = self._meter.sending(request, who=call_who(request), internal=is_internal(request))
         try:
-            response = yield request
+            response = yield request if self._run_metadata is None else self._run_metadata.noted(request)
         except GraphBubbleUp:
             raise
         except BaseException as error:
