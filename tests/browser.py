@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,11 @@ class Browser:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self._open = ExitStack()
         try:
             port, path = self._address(folder / "DevToolsActivePort")
-            self._socket = websocket.connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None)
+            url = f"ws://127.0.0.1:{port}{path}"
+            self._socket = self._open.enter_context(websocket.connect(url, max_size=None, proxy=None))
         except BaseException:
             self._stop()
             raise
@@ -118,7 +120,7 @@ class Browser:
         """End it, and wait until it has ended."""
         try:
             self.send("Browser.close")
-            self._socket.close()
+            self._open.close()
         finally:
             self._stop()
 

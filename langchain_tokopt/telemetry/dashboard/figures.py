@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
@@ -90,7 +91,7 @@ def _series(readings: Readings, window: Window) -> dict[str, Any]:
     parts = {place.start: figures for place, figures in readings.parts(span, every=every).items()}
     lookups = {place.start: figures for place, figures in readings.lookups(span, every=every).items()}
     first = int(window.since) // every * every
-    starts = range(first, int(window.until) + 1, every)
+    starts = range(first, math.ceil(window.until), every)
     rows = []
     for start in starts:
         call, part = calls.get(start, CallFigures()), parts.get(start, PartFigures())
@@ -134,10 +135,10 @@ def _table(readings: Readings, window: Window, by: str) -> dict[str, Any]:
     calls, parts, lookups, failures = (read[name] for name in _KINDS)
     keys = dict.fromkeys([*calls, *parts, *failures])
 
-    def rank(key: str | None) -> tuple[Decimal, Decimal, int, str]:
+    def rank(key: str | None) -> tuple[Any, ...]:
         call, part = calls.get(key, CallFigures()), parts.get(key, PartFigures())
-        spent = max(call.measured.cost_usd or Decimal(0), call.estimated.cost_usd or Decimal(0))
-        return -spent, -(part.real.usd or Decimal(0)), -call.measured.calls - part.real.applied, str(key)
+        money = (call.measured.cost_usd, call.estimated.cost_usd, part.real.usd)
+        return (*(-(usd or Decimal(0)) for usd in money), -call.measured.calls - part.real.applied, str(key))
 
     ranked = sorted(keys, key=rank)
     shown, rest = ranked[:_ROWS], ranked[_ROWS:]

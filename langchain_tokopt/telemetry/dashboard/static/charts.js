@@ -109,12 +109,12 @@ function draw(area, reading, { start, every, series, text, axis, stacked, range 
   watch.observe(area);
   let at = null;
   area.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
-    if (step === undefined || plot === null) return;
+    const last = start.length - 1;
+    const to = { ArrowRight: at === null ? 0 : at + 1, ArrowLeft: at === null ? last : at - 1, Home: 0, End: last }[event.key];
+    if (to === undefined || plot === null) return;
     event.preventDefault();
-    at = Math.min(start.length - 1, Math.max(0, at === null ? (step > 0 ? 0 : start.length - 1) : at + step));
-    plot.setCursor({ left: plot.valToPos(start[at] + every / 2, "x"), top: 0 }, false);
-    say(at);
+    at = Math.min(last, Math.max(0, to));
+    plot.setCursor({ left: plot.valToPos(start[at] + every / 2, "x"), top: 0 });
   });
   area.addEventListener("blur", () => { at = null; say(null); });
   plots.add({ forget: () => { watch.disconnect(); plot?.destroy(); } });
