@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.telemetry.findings import duration, money
+from langchain_tokopt.telemetry.kpis_events import recorded_since
 from langchain_tokopt.telemetry.kpis_found import Found, Number, Source
 from langchain_tokopt.telemetry.kpis_measures import MEASURES, Better, Group, Measure, Unit
-from langchain_tokopt.telemetry.kpis_window import Window
+from langchain_tokopt.telemetry.kpis_window import SLICES, Window
 from langchain_tokopt.telemetry.readings import Readings
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Kpi:
         low: With `high`, its interval at 95 %: Wilson's for a rate of things that were counted; for a ratio of sums
             from how much it varies within the window. `None` where there is none.
         high: See `low`.
-        previous: The value of the window before.
+        previous: The value of the window before; of a total, `None` where that is not recorded from its start on.
         trend: Where it went from there: "up", "down", "same"; `None` where one of both is unknown.
         certain: Whether that is more than chance, at 95 %; `None` where no one can say.
         target: What it should reach, or stay under; `None` for no target.
@@ -120,11 +121,14 @@ def kpis(
         raise ConfigurationError("now", now, "give Unix time in seconds")
     current = Window(readings, since=now - seconds, seconds=seconds, audits=audits)
     before = Window(readings, since=now - 2 * seconds, seconds=seconds)
-    return tuple(
-        _kpi(measure, part, found, earlier, goals, current, hours)
-        for measure in MEASURES
-        for part, found, earlier in _both(measure, current, before)
-    )
+    with readings.store.reading():  # so that all figures are of one state of the database
+        begun = recorded_since(readings.store)
+        whole = begun is not None and begun <= before.since + seconds / SLICES
+        return tuple(
+            _kpi(measure, part, found, earlier, goals, current, hours)
+            for measure in MEASURES
+            for part, found, earlier in _both(measure, current, before, whole=whole)
+        )
 
 
 def figures(window: Window, names: Collection[str]) -> dict[str, tuple[str | None, Found]]:
@@ -148,10 +152,15 @@ def _found(measure: Measure, window: Window) -> dict[str | None, Found]:
     return {None: measure.find(window)} if measure.find is not None else {}
 
 
-def _both(measure: Measure, current: Window, before: Window) -> Iterator[tuple[str | None, Found, Found]]:
+def _both(
+    measure: Measure, current: Window, before: Window, *, whole: bool
+) -> Iterator[tuple[str | None, Found, Found]]:
+    """Part, figure, and that of the window before. `whole`: whether all of that was recorded."""
     now, then = _found(measure, current), _found(measure, before)
     for part, found in now.items():
-        yield part, found, then.get(part, Found(source=found.source))
+        earlier = then.get(part, Found())
+        comparable = whole or earlier.slices is None
+        yield part, found, earlier if comparable else Found()
 
 
 def _kpi(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from langchain_tokopt.telemetry.readings import Span
+from langchain_tokopt.telemetry.rollups_tables import ROLLUPS
 from langchain_tokopt.telemetry.store import TABLE, EventStore
 
 # How a part ends the reason of a decision about a call in which the model did nothing but ask for what was left out.
@@ -103,10 +104,25 @@ def calls_by_end(store: EventStore, span: Span) -> tuple[int, int]:
     return int(row["failed"]), int(row["tried"])
 
 
+def recorded_since(store: EventStore) -> float | None:
+    """When the first event was, also of those that are kept as sums only; `None` without any.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    from sqlalchemy import text
+
+    with store.reading() as connection:
+        firsts = [
+            connection.execute(text(f"SELECT MIN({name}) FROM {table}")).scalar()  # noqa: S608 - names of ours
+            for name, table in (("at", TABLE), ("start", ROLLUPS))
+        ]
+    return min((float(first) for first in firsts if first is not None), default=None)
+
+
 def _rows(store: EventStore, query: str, span: Span, **given: Any) -> list[Mapping[str, Any]]:
     from sqlalchemy import text
 
-    store.prepare()
-    with store.database.read() as connection:
+    with store.reading() as connection:
         found = connection.execute(text(query), {"since": span.since, "until": span.until, **given})
         return [dict(row) for row in found.mappings()]

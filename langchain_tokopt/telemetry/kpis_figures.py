@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Final
 
@@ -49,8 +51,11 @@ def spend(window: Window) -> Found:
         return unknown(_NO_CALLS)
     if usage.cost_usd is None:
         return unknown("no call has a known price", count=usage.calls, source=source)
-    slices = {n: _usd(_same_side(each, source)[0]) for n, each in window.calls_in_slices.items()}
     note = _left_out(calls, source, usage)
+
+    def slices() -> dict[int, float]:
+        return {n: _usd(_same_side(each, source)[0]) for n, each in window.calls_in_slices.items()}
+
     return Found(value=usage.cost_usd, count=usage.calls, source=source, slices=slices, note=note)
 
 
@@ -65,12 +70,16 @@ def saved_net(window: Window) -> Found:
     if saved.usd is None and saved.applied:
         return unknown("nothing that was saved has a known price", count=count, source="estimated")
     spent = sum((each.cost_usd or Decimal(0) for each in own), Decimal(0))
-    slices: dict[int, float] = {}
-    for n, part in window.parts_in_slices.items():
-        slices[n] = slices.get(n, 0.0) + float(part.real.usd or 0)
-    for n, calls in window.calls_in_slices.items():
-        slices[n] = slices.get(n, 0.0) - _usd(calls.own_measured) - _usd(calls.own_estimated)
     note = f"what was saved {saved.unpriced:,} times at an unknown price is left out" if saved.unpriced else None
+
+    def slices() -> dict[int, float]:
+        found: dict[int, float] = {}
+        for n, part in window.parts_in_slices.items():
+            found[n] = found.get(n, 0.0) + float(part.real.usd or 0)
+        for n, calls in window.calls_in_slices.items():
+            found[n] = found.get(n, 0.0) - _usd(calls.own_measured) - _usd(calls.own_estimated)
+        return found
+
     return Found(value=(saved.usd or Decimal(0)) - spent, count=count, source="estimated", slices=slices, note=note)
 
 
@@ -145,11 +154,21 @@ def compression(window: Window) -> Found:
     slices = window.shortened("history")
     found = sum(slices.values(), Shortened())
     if not found.calls:
-        return unknown("no history was shortened in this window", source="estimated")
+        return _of_singles(window, unknown("no history was shortened in this window", source="estimated"))
     if not found.after:
         return unknown("no shortened history was counted", count=found.calls, source="estimated")
     parts = [(float(each.before), float(each.after)) for each in slices.values()]
-    return share(found.before / found.after, parts, count=found.counted, source="estimated")
+    return _of_singles(window, share(found.before / found.after, parts, count=found.counted, source="estimated"))
+
+
+def _of_singles(window: Window, found: Found) -> Found:
+    """What is found in single events, with what is left out where only sums of them are kept."""
+    if not window.rolled_up:
+        return found
+    if found.value is None:
+        return replace(found, reason="of this window only sums are kept, which do not tell")
+    begin = datetime.fromtimestamp(window.singles.since or 0, timezone.utc)
+    return replace(found, note=f"only of what is kept one by one, from {begin:%Y-%m-%d %H:%M} UTC on")
 
 
 def provider_cache(window: Window) -> Found:
@@ -210,12 +229,13 @@ def tools_found(window: Window) -> Found:
 
 def _not_asked_again(window: Window, part: str, nothing: str) -> Found:
     found = sum(window.shortened(part).values(), Shortened())
-    return rate(found.calls - found.asked, found.calls, nothing=nothing)
+    return _of_singles(window, rate(found.calls - found.asked, found.calls, nothing=nothing))
 
 
 def fallback(window: Window) -> Found:
     hits = window.fallbacks
-    return rate(hits, max(hits, window.calls.requests), nothing="no request reached a model in this window")
+    found = rate(hits, max(hits, window.single_requests), nothing="no request reached a model in this window")
+    return _of_singles(window, found)
 
 
 # --- health ----------------------------------------------------------------------------------------------------------
@@ -223,7 +243,7 @@ def fallback(window: Window) -> Found:
 
 def model_errors(window: Window) -> Found:
     failed, tried = window.calls_by_end
-    return rate(failed, tried, nothing="no model was called in this window")
+    return _of_singles(window, rate(failed, tried, nothing="no model was called in this window"))
 
 
 def added_p95(window: Window) -> Found:

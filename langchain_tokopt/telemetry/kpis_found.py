@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
@@ -27,7 +27,7 @@ class Found:
         note: What is left out of the value.
         hits: Of a rate: how many of `count`.
         ratio: Of a ratio of sums: how it varies.
-        slices: Of a total: its parts by the slices of the window.
+        slices: Of a total: gives its parts by the slices of the window. Only who compares it has them read.
         target: What the source of the figure itself is bound to, if it is.
     """
 
@@ -40,7 +40,7 @@ class Found:
     note: str | None = None
     hits: int | None = None
     ratio: Ratio | None = None
-    slices: Mapping[int, float] = field(default_factory=dict)
+    slices: Callable[[], Mapping[int, float]] | None = None
     target: float | None = None
 
     def differs(self, before: Found) -> bool | None:
@@ -51,8 +51,8 @@ class Found:
             return rates_differ(self.hits, self.count, before.hits, before.count)
         if self.ratio is not None and before.ratio is not None:
             return ratios_differ(self.ratio, before.ratio)
-        if self.slices and before.slices:
-            return totals_differ(self.slices, before.slices)
+        if self.slices is not None and before.slices is not None:
+            return totals_differ(self.slices(), before.slices())
         return None
 
 

@@ -18,7 +18,7 @@ from langchain_tokopt.telemetry.readings import (
 )
 
 # Into how many slices a window is cut to see how much its figures vary.
-_SLICES: Final = 24
+SLICES: Final = 24
 _LONGEST_SLICE: Final = 2**31
 
 Audits = Callable[[], Mapping[str, Any] | None]
@@ -39,8 +39,8 @@ class Window:
         self.since, self.until = since, since + seconds
         self.span = Span(self.since, self.until)
         # A slice stands at the same place in all windows of this length only if that is a whole number of slices.
-        whole = seconds % _SLICES == 0 and _SLICES <= seconds <= _SLICES * _LONGEST_SLICE
-        self._every = int(seconds // _SLICES) if whole else None
+        whole = seconds % SLICES == 0 and SLICES <= seconds <= SLICES * _LONGEST_SLICE
+        self._every = int(seconds // SLICES) if whole else None
         self._audits = audits
         self._shortened: dict[str, dict[int, Shortened]] = {}
 
@@ -76,6 +76,22 @@ class Window:
         return self._audits() if self._audits is not None else None
 
     # --- single events -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def singles(self) -> Span:
+        """The part of the window of which events are kept one by one, and not as sums only."""
+        return self.readings.singles(self.span)
+
+    @property
+    def rolled_up(self) -> bool:
+        """Whether that is less than the whole window."""
+        return self.singles != self.span
+
+    @cached_property
+    def single_requests(self) -> int:
+        """Requests that reached a model, in that part of the window."""
+        calls = self.readings.calls(self.singles).get(Place(), CallFigures()) if self.rolled_up else self.calls
+        return calls.requests
 
     def shortened(self, part: str) -> dict[int, Shortened]:
         """By the number of the slice; all in one where the window cannot be cut."""

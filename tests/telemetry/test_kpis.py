@@ -16,6 +16,7 @@ from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import CacheLookup, Decision, Event, Failure, ModelCall, Reservation
 from langchain_tokopt.telemetry.kpis import HEADINGS, NAMES, Kpi, as_rows, kpis
 from langchain_tokopt.telemetry.readings import Readings
+from langchain_tokopt.telemetry.rollups_upkeep import Upkeep
 from langchain_tokopt.telemetry.store import EventStore
 from tests.databases import KINDS, database_url
 
@@ -165,7 +166,7 @@ def test_where_no_provider_reports_there_are_estimates(memory: EventStore) -> No
 
 
 def test_nothing_is_known_of_a_window_in_which_nothing_happened(store: EventStore) -> None:
-    got = found(store, call(25 * HOUR))
+    got = found(store, call(25 * HOUR), call(49 * HOUR))
     assert {name: kpi.value for name, kpi in got.items()} == dict.fromkeys(set(NAMES) - {"health.errors"})
     assert all(kpi.reason and kpi.count == 0 and kpi.ok is None and kpi.trend is None for kpi in got.values())
     assert got["cost.spend"].reason == "no model call was answered in this window"
@@ -223,6 +224,39 @@ def test_spending_is_compared_hour_by_hour_with_the_day_before(store: EventStore
     assert got["cost.per_answer"].value == Decimal(14)
     assert got["cost.per_answer"].trend == "up"
     assert got["cost.per_answer"].certain is False, "what an answer costs varies more than that within a day"
+
+
+def test_a_total_is_not_compared_with_a_window_that_was_recorded_in_part(memory: EventStore) -> None:
+    got = found(memory, call(1), look(1, "exact"), call(30 * HOUR), look(30 * HOUR, "miss"))
+    assert (got["cost.spend"].previous, got["cost.spend"].trend, got["cost.spend"].certain) == (None, None, None)
+    assert got["cache.hit_rate"].previous == 0.0
+    got = found(memory, call(48 * HOUR))
+    assert (got["cost.spend"].previous, got["cost.spend"].trend) == (Decimal("0.02"), "down")
+
+
+def test_what_is_kept_as_sums_only_is_told_apart(store: EventStore) -> None:
+    before = found(store, *EVENTS)
+    old = [did(40 * HOUR, "history", 100, 10), call(40 * HOUR), look(40 * HOUR, "exact"), failed(40 * HOUR, "Timeout")]
+    store.write(old)
+    Upkeep(store, keep_days=1, hourly_days=1000, clock=lambda: NOW).all()
+    got = found(store)
+    for name, kpi in got.items():
+        assert (kpi.value, kpi.low, kpi.high, kpi.note) == (
+            before[name].value,
+            before[name].low,
+            before[name].high,
+            before[name].note,
+        )
+    assert got["cache.hit_rate"].previous == 1.0
+    assert got["tokens.compression"].previous is None
+    whole = found(store, hours=48)
+    assert (whole["cost.spend"].value, whole["cache.hit_rate"].value) == (Decimal("0.055"), 3 / 4)
+    assert (whole["tokens.compression"].value, whole["health.model_errors"].value) == (1.0, 1 / 5)
+    begin = "only of what is kept one by one, from 2027-01-13 17:00 UTC on"
+    for name in ("tokens.compression", "quality.evidence", "quality.fallback_rate", "health.model_errors"):
+        assert whole[name].note == begin
+    gone = {kpi.name: kpi for kpi in kpis(Readings(store), now=NOW - 30 * HOUR)}
+    assert gone["quality.evidence"].reason == "of this window only sums are kept, which do not tell"
 
 
 def test_a_window_ends_before_now_and_begins_at_its_start(memory: EventStore) -> None:

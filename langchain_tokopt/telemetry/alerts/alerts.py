@@ -81,7 +81,7 @@ class Alerts:
         self._clock = clock
         self._failing: set[int] = set()
         self._lock = threading.Lock()
-        follow_forks(self)
+        follow_forks(self, level=1)  # the database rests below
 
     # --- looking -----------------------------------------------------------------------------------------------------
 

@@ -132,7 +132,7 @@ def test_an_audited_error_above_its_bound_is_an_alert(memory: EventStore, clock:
     (raised,) = over(alerts, clock, 300)
     assert (raised.value, raised.threshold, raised.severity) == (0.05, 0.01, "critical")
     assert looking(memory, clock, "audited-error").check() == [], "who has no cache cannot say that it is over"
-    told["audited_error"] = 0.0095
+    told.update(audited_error=0.0095, audited_error_low=0.001)
     assert alerts.check() == []
     told["audited_error"] = 0.0089
     assert [alert.state for alert in alerts.check()] == ["cleared"]

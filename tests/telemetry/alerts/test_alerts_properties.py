@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +16,7 @@ from langchain_tokopt.database import Database
 from langchain_tokopt.telemetry.alerts import AlertRule, Notice
 from langchain_tokopt.telemetry.store import EventStore
 from tests.fakes import FakeClock
-from tests.telemetry.alerts.watched import Budget, Ear, watching
+from tests.telemetry.alerts.watched import SUBJECT, Budget, Ear, look_often, watching
 
 RULES = (
     AlertRule(name="use", metric="budget.use", above=0.8, clear_at=0.6),
@@ -71,6 +73,22 @@ def _in_turn(standing: dict[tuple[str, str], float], notice: Notice) -> None:
             del standing[place]
         else:
             assert notice.alert.state == "open"
+
+
+def test_of_several_processes_one_tells(url: str | None) -> None:
+    if url is None:
+        pytest.skip("a database in memory is of one process")
+    count, turns = 3, 20
+    context = multiprocessing.get_context("spawn")
+    start, told = context.Barrier(count), context.Queue()
+    processes = [context.Process(target=look_often, args=(url, start, told, turns)) for _ in range(count)]
+    for process in processes:
+        process.start()
+    heard = [line for _ in processes for line in told.get(timeout=120)]
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    assert Counter(heard) == {(change, SUBJECT): turns // 2 for change in ("raised", "cleared")}
 
 
 def test_of_many_that_look_at_once_one_tells(database: Database, url: str | None, clock: FakeClock) -> None:

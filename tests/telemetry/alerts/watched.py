@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from langchain_tokopt.database import Database
 from langchain_tokopt.telemetry.alerts import AlertRule, Alerts, Notice
 from langchain_tokopt.telemetry.store import EventStore
-from tests.fakes import FakeClock
 
 USE = AlertRule(name="use", metric="budget.use", above=0.8, clear_at=0.7)
 SUBJECT = "default: global per day"
@@ -49,5 +50,20 @@ class Ear:
         return [notice.change for notice in self.notices]
 
 
-def watching(store: EventStore, budget: Budget, clock: FakeClock, *rules: AlertRule, **settings: Any) -> Alerts:
+def watching(
+    store: EventStore, budget: Budget, clock: Callable[[], float], *rules: AlertRule, **settings: Any
+) -> Alerts:
     return Alerts(store, rules=rules or (USE,), budgets=budget, clock=clock, **settings)
+
+
+def look_often(url: str, start: Any, told: Any, turns: int) -> None:
+    """What one process does: each turn all look together, at a use that rises and falls."""
+    database, ear, budget, now = Database(url), Ear(), Budget(), [1_800_000_000.0]
+    alerts = watching(EventStore(database), budget, lambda: now[0], channels=[ear])
+    for turn in range(turns):
+        budget.set(0.1 if turn % 2 else 0.9)
+        now[0] += 10
+        start.wait()
+        alerts.check()
+    told.put(ear.heard)
+    database.close()
