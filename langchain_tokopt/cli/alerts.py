@@ -171,10 +171,12 @@ def _alerts(
     budgets: Callable[[], list[dict[str, Any]]] | None = None,
     forecasts: Callable[[str], Any] | None = None,
 ) -> Iterator[Alerts]:
+    from langchain_tokopt.cli.telemetry_views import audits_of
     from langchain_tokopt.telemetry.alerts import Alerts
     from langchain_tokopt.telemetry.store import EventStore
 
-    yield Alerts(EventStore(database), budgets=budgets, forecasts=forecasts, clock=now)
+    store = EventStore(database)
+    yield Alerts(store, budgets=budgets, forecasts=forecasts, audits=lambda: audits_of(store), clock=now)
 
 
 def _code(standing: Sequence[Alert]) -> int:

@@ -16,7 +16,8 @@ from langchain_tokopt.telemetry.kpis_chance import FEWEST_SLICES, student
 from langchain_tokopt.telemetry.kpis_window import Window
 from langchain_tokopt.telemetry.readings import CallFigures, PartFigures, Readings, Span, Times
 from langchain_tokopt.telemetry.report import Saved, Usage
-from langchain_tokopt.telemetry.store import TABLE, EventStore
+from langchain_tokopt.telemetry.rollups_tables import HOUR
+from langchain_tokopt.telemetry.store import EventStore
 
 if TYPE_CHECKING:
     from langchain_tokopt.telemetry.kpis_found import Found
@@ -125,12 +126,12 @@ def effects(store: EventStore, span: Span) -> Effects:
     readings = Readings(store)
     since, until = span.since or 0.0, span.until or 0.0
     window = Window(readings, since=since, seconds=until - since)
-    with store.database.read():
+    with store.reading():
         found = window.parts
         errors = {part: each for part, each in figures(window, ("health.errors",)).values() if part is not None}
         own = {place.key[0]: each for place, each in readings.calls(span, by=("part",)).items()}
         times = {place.key[0]: each.added for place, each in readings.times(span, by=("part",)).items()}
-        slices = _slices(store, readings, span)
+        slices = _slices(readings, span)
         reasons = {part: _reasons(readings, span, part) for part in found}
     nobodys = _own(own.get(None, CallFigures()))
     parts = [
@@ -241,17 +242,15 @@ def interval_of_sum(amounts: Sequence[Decimal]) -> _Interval | None:
     return low, high
 
 
-def _slices(store: EventStore, readings: Readings, span: Span) -> Mapping[str, list[PartFigures]]:
+def _slices(readings: Readings, span: Span) -> Mapping[str, list[PartFigures]]:
     """By part: what it did in each slice of the time in which anything happened, also in those without anything."""
-    from sqlalchemy import text
-
-    query = text(f"SELECT MIN(at), MAX(at) FROM {TABLE} WHERE at >= :since AND at < :until")  # noqa: S608 - a name of ours
-    with store.database.read() as connection:
-        first, last = connection.execute(query, {"since": span.since, "until": span.until}).one()
-    if first is None:
+    extent = readings.extent(span)
+    if extent.first is None or extent.last is None:
         return {}
-    every = max(1, math.ceil((last - first) / _SLICES))
-    starts = range(int(first) // every * every, int(last) + 1, every)
+    every = max(1, math.ceil((extent.last - extent.first) / _SLICES))
+    if extent.rolled is not None:
+        every = math.ceil(every / HOUR) * HOUR  # what is kept as the sum of an hour cannot be cut
+    starts = range(int(extent.first) // every * every, int(extent.last) + 1, every)
     found: dict[str, dict[int, PartFigures]] = {}
     for place, each in readings.parts(span, by=("part",), every=every).items():
         found.setdefault(str(place.key[0]), {})[place.start or 0] = each

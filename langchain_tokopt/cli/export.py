@@ -63,6 +63,7 @@ def export(
         seen = _Seen()
         events = seen.counted(_events(store, _kinds(store, kind), first, last))
         found = next(events, None)
+        _tell_what_is_gone(store, first, last)
         if found is None:
             kept = "" if target is None else " Nothing was written."
             nothing(f"There is no such event.{kept}")
@@ -76,6 +77,16 @@ def export(
             print_json({"file": str(target), "format": form, "events": seen.count, **seen.times()})
         else:
             typer.echo(safe(f"Wrote {seen.count:,} {'event' if seen.count == 1 else 'events'} to {target}."))
+
+
+def _tell_what_is_gone(store: EventStore, first: float | None, last: float | None) -> None:
+    """Say on stderr from when on there are events, where older ones are kept as sums only."""
+    from langchain_tokopt.cli.common import utc
+    from langchain_tokopt.telemetry.readings import Readings, Span
+
+    left = Readings(store).singles(Span(first, last)).since
+    if left != first:
+        typer.echo(f"Events from before {utc(left)} are kept as sums only: they are not in this.", err=True)
 
 
 class _Seen:

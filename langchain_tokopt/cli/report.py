@@ -1,40 +1,67 @@
-"""`tokopt report`: what was spent and saved."""
+"""`tokopt report`: what was spent and saved, and what to change."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from langchain_tokopt.cli.common import DataDir, Db, clear_errors, named_database
+from langchain_tokopt.cli.common import DataDir, Db, check_target, print_json, write_text
+from langchain_tokopt.cli.telemetry_options import Json, opened_events
 from langchain_tokopt.errors import ConfigurationError
+
+# Longer lines are hard to read.
+_TEXT_WIDTH = 100
 
 
 def report(
     hours: Annotated[float | None, typer.Option(help="Only the last so many hours.", show_default=False)] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    text: Annotated[bool, typer.Option("--text", help="Print plain text, also in a terminal.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write an HTML file, with pictures.", show_default=False)
+    ] = None,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option("--candidate", help="A model that may answer instead; may be repeated. Else the next smaller."),
+    ] = None,
     db: Db = None,
     data_dir: DataDir = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    json_: Json = False,
 ) -> None:
-    """Show what was spent and saved, from a database that an optimiser writes to."""
-    with clear_errors():
-        if json_ and markdown:
-            raise ConfigurationError("--markdown", True, "use either --json or --markdown")
-        from langchain_tokopt.telemetry import Telemetry
+    """Show what was spent and saved, where it goes, what is to come, and what to change.
 
-        database = named_database(db, data_dir)
-        telemetry = Telemetry(database=database)
-        try:
-            found = telemetry.report(hours)
-        finally:
-            telemetry.close()
-            database.close()
+    Exit code 1 if nothing was recorded in that time.
+    """
+    with opened_events(db, data_dir, hours=hours) as store:
+        from langchain_tokopt.cli.telemetry_budgets import kept_budgets
+        from langchain_tokopt.cli.telemetry_views import report_of
+
+        given = [name for name, wanted in (("--json", json_), ("--markdown", markdown), ("--text", text)) if wanted]
+        if len(given) > 1:
+            raise ConfigurationError(given[1], True, f"use either {given[0]} or {given[1]}")
+        if html is not None:
+            check_target("--html", html)
+        with kept_budgets(store.database) as budgets:
+            found = report_of(store, budgets, hours=hours, candidates=candidate or ())
+        if html is not None:
+            write_text(html, found.to_html())
         if json_:
-            typer.echo(found.to_json())
+            # Not `to_json`: a terminal obeys some characters beyond ASCII, and names are others'.
+            print_json(found.to_dict())
         elif markdown:
             typer.echo(found.to_markdown())
-        else:
-            from rich.console import Console
+        elif html is not None:
+            from langchain_tokopt.cli.shown import safe
 
-            Console().print(found)
+            typer.echo(safe(f"Wrote the report to {html}."))
+        else:
+            from langchain_tokopt.cli.shown import console
+
+            screen = console()
+            if text or not screen.is_terminal:
+                typer.echo(found.to_text(width=min(_TEXT_WIDTH, screen.width)))
+            else:
+                screen.print(found)
+        raise typer.Exit(0 if found.events else 1)

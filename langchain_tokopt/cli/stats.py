@@ -84,11 +84,12 @@ def stats(
 
 
 def _read(store: EventStore, hours: float, targets: Mapping[str, float]) -> tuple[Kpi, ...]:
+    from langchain_tokopt.cli.telemetry_views import audits_of
     from langchain_tokopt.telemetry.kpis import kpis
     from langchain_tokopt.telemetry.readings import Readings
 
-    with store.database.read():
-        return kpis(Readings(store), now=now(), hours=hours, targets=targets)
+    with store.reading():
+        return kpis(Readings(store), now=now(), hours=hours, targets=targets, audits=lambda: audits_of(store))
 
 
 def _targets(given: Sequence[str] | None) -> dict[str, float]:

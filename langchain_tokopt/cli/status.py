@@ -1,75 +1,76 @@
-"""`tokopt status`: what this installation has."""
+"""`tokopt status`: what this installation has, and how a database stands."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from langchain_tokopt.cli.common import DataDir, Db, clear_errors, named_database, utc
+from langchain_tokopt.cli.common import DataDir, Db, clear_errors, print_json
+from langchain_tokopt.cli.telemetry_options import Json, has_events, now, opened_database
+from langchain_tokopt.errors import StoreError
 
-_PACKAGES = (
-    "langchain",
-    "langchain-core",
-    "langgraph",
-    "genai-prices",
-    "faiss-cpu",
-    "onnxruntime",
-    "sentence-transformers",
-)
+if TYPE_CHECKING:
+    from langchain_tokopt.database import Database
 
 
-def status(
-    db: Db = None,
-    data_dir: DataDir = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Show what this installation has: embeddings, token counting, prices, and a database if one is named."""
+def status(db: Db = None, data_dir: DataDir = None, json_: Json = False) -> None:
+    """Show what this installation has: embeddings, token counting, prices, and a database if one is named.
+
+    Exit code 1 if something is wrong with what the database holds, such as that a newer version has written it.
+    """
     with clear_errors():
-        import json
+        from langchain_tokopt.cli.status_facts import installation
 
-        found = _status(db, data_dir)
+        found = installation()
+        problems: list[str] = []
+        if db is not None or data_dir is not None:
+            found |= _of_database(db, data_dir, problems)
         if json_:
-            typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-            return
-        from rich.console import Console
-        from rich.table import Table
+            print_json(found)
+        else:
+            from langchain_tokopt.cli.status_tables import print_status
 
-        table = Table(show_header=False, box=None, pad_edge=False)
-        for name, value in found.items():
-            table.add_row(name.replace("_", " "), "" if value is None else str(value))
-        Console().print(table, markup=False)
+            print_status(found)
+        raise typer.Exit(1 if problems else 0)
 
 
-def _status(db: str | None, data_dir: Path | None) -> dict[str, Any]:
-    import importlib.metadata
-    import platform
+def _of_database(db: str | None, data_dir: Path | None, problems: list[str]) -> dict[str, Any]:
+    from langchain_tokopt.cli.schemas import too_new
+    from langchain_tokopt.cli.status_facts import database_facts
 
-    from langchain_tokopt import __version__
-    from langchain_tokopt.tokens import TokenCounter
+    with opened_database(db, data_dir) as database:
+        found = database_facts(database)
+        newer = too_new(found["schemas"])
+        problems += [
+            f"the tables of {name!r} have version {found['schemas'][name]['version']}, and this package knows "
+            f"versions up to {found['schemas'][name]['known']}: upgrade it (pip install -U langchain-tokopt)"
+            for name in newer
+        ]
+        if "telemetry" not in newer:
+            found |= _of_events(database, problems)
+        if "budget" not in newer:
+            from langchain_tokopt.cli.status_facts import budget_facts
 
-    found: dict[str, Any] = {
-        "version": __version__,
-        "python": platform.python_version(),
-        "tokens": TokenCounter().source("gpt-4o"),
-    }
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    if db is None and data_dir is None:
-        return found
-    from langchain_tokopt.telemetry import Telemetry
+            found["budgets"] = budget_facts(database)
+            problems += [f"budget {one['name']!r}: {one['error']}" for one in found["budgets"] if "error" in one]
+    return {**found, "problems": problems}
 
-    database = named_database(db, data_dir)
-    telemetry = Telemetry(database=database)
+
+def _of_events(database: Database, problems: list[str]) -> dict[str, Any]:
+    from langchain_tokopt.cli import status_facts as facts
+
+    if not has_events(database):
+        return {"events": 0, "events_by_kind": {}, "first": None, "last": None, "rolled_up_until": None}
+    from langchain_tokopt.telemetry.store import EventStore
+
+    store = EventStore(database)
+    found = facts.event_facts(store)
+    found["snapshots"] = facts.snapshot_facts(store, now=now())
+    problems += facts.troubles(found["snapshots"])
     try:
-        told = telemetry.report()
-        found |= {"database": database.url, "events": told.events}
-        found |= {"first": utc(told.first), "last": utc(told.last)}
-    finally:
-        telemetry.close()
-        database.close()
+        found["alerts"] = facts.alert_facts(store)
+    except StoreError as error:
+        problems.append(f"alerts: {error}")
     return found

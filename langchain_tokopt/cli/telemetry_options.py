@@ -100,18 +100,15 @@ def has_events(database: Database) -> bool:
 
 def empty_span(store: EventStore, hours: float, nothing_happened: str = "Nothing was recorded") -> str:
     """What to say of a span without events."""
-    from sqlalchemy import text
-
     from langchain_tokopt.cli.shown import age
-    from langchain_tokopt.telemetry.store import TABLE
+    from langchain_tokopt.telemetry.readings import Readings, Span
 
     said = f"{nothing_happened} in the last {'hour' if hours == 1 else f'{hours:g} hours'}"
-    with store.database.read() as connection:
-        last = connection.execute(text(f"SELECT MAX(at) FROM {TABLE}")).scalar()  # noqa: S608 - a name of ours
+    last = Readings(store).extent(Span()).last
     if last is None:
         return f"{said}, or ever."
-    gone = now() - float(last)
-    if gone <= 0:
+    gone = now() - last
+    if gone <= 0 or gone < hours * 3600:
         return f"{said}."
     return f"{said}; the newest event is {age(gone)} old: use --hours {math.ceil((gone + 60) / 3600)}."
 

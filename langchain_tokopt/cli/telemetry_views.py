@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_tokopt.cli.telemetry_options import now
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from langchain_tokopt.telemetry.store import EventStore
 
 _MOST_ALERTS: Final = 50
+# What a cache said of itself longer ago than this says nothing of today.
+_AUDIT_SECONDS: Final = 7 * 86400.0
 
 
 def report_of(
@@ -55,6 +57,7 @@ def page_data(store: EventStore, budgets: KeptBudgets, *, hours: float | None) -
         budgets=budgets.status,
         forecasts=budgets.forecast,
         alerts=_alerts(store),
+        audits=lambda: audits_of(store),
         report=report_of(store, budgets, hours=hours),
     )
 
@@ -68,3 +71,16 @@ def _alerts(store: EventStore) -> list[Alert]:
         return []
     found = Alerts(store, clock=now).history(limit=_MOST_ALERTS)
     return sorted(found, key=lambda alert: alert.state == "cleared")
+
+
+def audits_of(store: EventStore) -> Mapping[str, Any] | None:
+    """What the semantic cache said last of its audits, in a snapshot of itself; `None` if it did not.
+
+    Raises:
+        StoreError: The database cannot be read.
+    """
+    for snapshot in reversed(store.snapshots("cache", since=now() - _AUDIT_SECONDS)):
+        audits = snapshot.figures.get("decision")
+        if isinstance(audits, Mapping):
+            return audits
+    return None

@@ -120,8 +120,7 @@ def ranking(store: EventStore, *, by: Sequence[str], span: Span, sort: str, limi
     """
     readings = Readings(store)
     not_by_part = {"model", "provider"} & set(by) and "part" not in by
-    # One state of the database for all of them, where it can give one.
-    with store.database.read():
+    with store.reading():  # one state of the database for all of them
         calls: Mapping[Place, CallFigures] = {} if "part" in by else readings.calls(span, by=by)
         parts: Mapping[Place, PartFigures] = {} if not_by_part else readings.parts(span, by=by)
     rows = [
