@@ -107,8 +107,8 @@ def _windows(readings: Readings, now: float, hours: float | None) -> list[Window
 
 def _age(readings: Readings, now: float) -> float:
     """For how many hours there are events, an hour at least."""
-    oldest = readings.requests(Span(until=now), limit=1, order="oldest")
-    return max(1.0, (now - oldest[0].at) / 3600) if oldest else 1.0
+    first = readings.extent(Span(until=now)).first
+    return 1.0 if first is None else max(1.0, (now - first) / 3600)
 
 
 def _kpis(

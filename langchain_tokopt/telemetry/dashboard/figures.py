@@ -59,17 +59,20 @@ def window_figures(readings: Readings, window: Window) -> dict[str, Any]:
     Raises:
         StoreError: The database cannot be read.
     """
+    extent = readings.extent(window.span)
+    rolled = extent.rolled is not None
     return {
         "name": window.name,
         "since": window.since,
         "until": window.until,
-        "totals": _totals(readings, window),
-        "series": _series(readings, window),
-        "by": {name: _table(readings, window, name) for name in DIMENSIONS},
+        "extent": plain(extent),
+        "totals": _totals(readings, window, rolled),
+        "series": _series(readings, window, rolled),
+        "by": {name: _table(readings, window, name, rolled) for name in DIMENSIONS},
     }
 
 
-def _totals(readings: Readings, window: Window) -> dict[str, Any]:
+def _totals(readings: Readings, window: Window, rolled: bool) -> dict[str, Any]:
     span = window.span
     calls = readings.calls(span).get(Place(), CallFigures())
     parts = readings.parts(span).get(Place(), PartFigures())
@@ -80,11 +83,14 @@ def _totals(readings: Readings, window: Window) -> dict[str, Any]:
         "lookups": _lookups(readings.lookups(span).get(Place(), LookupFigures())),
         "failures": readings.failures(span).get(Place(), 0),
         "reservations": readings.reservations(span).get(Place(), {}),
-        "source": {name: source(name, span) for name in ("calls", "parts", "lookups", "failures", "reservations")},
+        "source": {
+            name: source(name, span, rolled=rolled)
+            for name in ("calls", "parts", "lookups", "failures", "reservations")
+        },
     }
 
 
-def _series(readings: Readings, window: Window) -> dict[str, Any]:
+def _series(readings: Readings, window: Window, rolled: bool) -> dict[str, Any]:
     """One list for each figure, all as long as `start`; a bucket without events has none of them, not 0."""
     span, every = window.span, window.every
     calls = {place.start: figures for place, figures in readings.calls(span, every=every).items()}
@@ -123,11 +129,11 @@ def _series(readings: Readings, window: Window) -> dict[str, Any]:
         "every": every,
         "start": list(starts),
         **columns,
-        "source": {name: source(name, span, every=every) for name in ("calls", "parts", "lookups")},
+        "source": {name: source(name, span, every=every, rolled=rolled) for name in ("calls", "parts", "lookups")},
     }
 
 
-def _table(readings: Readings, window: Window, by: str) -> dict[str, Any]:
+def _table(readings: Readings, window: Window, by: str, rolled: bool) -> dict[str, Any]:
     """What each value of a dimension spent and saved, the dearest first."""
     span = window.span
     names = _READ.get(by, ("calls", "parts", "lookups"))
@@ -157,7 +163,7 @@ def _table(readings: Readings, window: Window, by: str) -> dict[str, Any]:
         else:
             figures["hits"], figures["eligible"] = look.hits, look.eligible
         rows.append({**head, **figures})
-    return {"rows": rows, "source": {name: source(name, span, by=(by,)) for name in names}}
+    return {"rows": rows, "source": {name: source(name, span, by=(by,), rolled=rolled) for name in names}}
 
 
 def net_saved(saved: Saved, *own: Usage) -> Decimal | None:

@@ -214,7 +214,7 @@ def test_nothing_recorded_is_a_page_that_says_so(show: Show) -> None:
 
 
 def test_a_week_of_many_events_is_paged_and_adds_up(show: Show) -> None:
-    events = many(10_000)
+    events = many(6_000)
     page = show(dashboard_data(store_of(events), now=NOW, hours=168))
     cost = sum(event.cost_usd for event in events if hasattr(event, "cost_usd"))
     assert usd(spent(page)) == cost

@@ -14,6 +14,7 @@ from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import Decision, ModelCall
 from langchain_tokopt.telemetry.dashboard import arrivals, dashboard_data
 from langchain_tokopt.telemetry.dashboard.plain import LONGEST, plain
+from langchain_tokopt.telemetry.rollups_upkeep import Upkeep
 from langchain_tokopt.telemetry.store import EventStore
 from tests.telemetry.dashboard.happenings import HOSTILE, NOW, alert, budgets, day, forecast, hostile, report, store_of
 
@@ -73,6 +74,23 @@ def test_every_figure_can_be_followed_to_its_events(store: EventStore) -> None:
     assert {row["key"] for row in table["rows"]} == {"writer", "planner"}
     assert len(behind(store, totals["source"]["lookups"])) == 3
     assert len(behind(store, totals["source"]["failures"])) == totals["failures"]
+
+
+def test_figures_of_what_is_rolled_up_can_be_followed_to_the_sums(store: EventStore) -> None:
+    from sqlalchemy import text
+
+    before = dashboard_data(store, now=NOW)["windows"][-1]["totals"]
+    Upkeep(store, keep_days=0.5, hourly_days=1000, clock=lambda: NOW).all()
+    window = dashboard_data(store, now=NOW)["windows"][-1]
+    totals = window["totals"]
+    assert totals["calls"] == before["calls"]
+    assert NOW - 20 * 3600 < window["extent"]["rolled"] <= NOW - 12 * 3600
+    source = totals["source"]["calls"]
+    with store.database.read() as connection:
+        kept = connection.execute(text(source["sums"])).mappings().all()
+    rows = [row for row in [*kept, *behind(store, source)] if row["usage_source"] == "provider"]
+    assert sum(row["cost_nano"] or 0 for row in rows) == nano(totals["calls"]["measured"]["cost_usd"])
+    assert len(kept) == 1
 
 
 def test_series_and_tables_add_up_to_the_totals(store: EventStore) -> None:

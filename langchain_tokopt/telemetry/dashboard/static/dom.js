@@ -14,10 +14,19 @@ function h(tag, attributes, ...children) {
 
 const find = (id) => document.getElementById(id);
 
-// Fill an element anew; what had the focus has it again, if it is still there.
+// Fill an element anew. What was opened, scrolled or had the focus is so again, if it is still there.
 function fill(element, ...children) {
   const focused = element.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
+  const opened = new Set(Array.from(element.querySelectorAll("details[open] > summary"), (each) => each.dataset.focus));
+  const offsets = new Map(Array.from(element.querySelectorAll("[tabindex='0'][aria-label]"),
+    (each) => [each.getAttribute("aria-label"), [each.scrollLeft, each.scrollTop]]));
   element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  for (const summary of opened.size ? element.querySelectorAll("summary") : []) {
+    if (opened.has(summary.dataset.focus)) summary.parentElement.open = true;
+  }
+  for (const each of offsets.size ? element.querySelectorAll("[tabindex='0'][aria-label]") : []) {
+    [each.scrollLeft, each.scrollTop] = offsets.get(each.getAttribute("aria-label")) ?? [0, 0];
+  }
   if (focused === undefined) return;
   for (const candidate of element.querySelectorAll("[data-focus]")) {
     if (candidate.dataset.focus === focused) candidate.focus({ preventScroll: true });
@@ -69,8 +78,9 @@ function choices(fieldset, group, options, chosen, choose) {
 
 // "Where is this number from?": the reading, and the query for the events behind it.
 function sources(list) {
-  return h("details", { class: "source" }, h("summary", null, "Where these figures come from"),
+  return h("details", { class: "source" }, h("summary", { "data-focus": "source" }, "Where these figures come from"),
     h("dl", null, Object.entries(list).map(([what, source]) => [
       h("dt", null, what), h("dd", null, h("code", null, source.reading)), h("dd", null, h("code", null, source.events)),
+      source.sums ? h("dd", null, "and of what is rolled up: ", h("code", null, source.sums)) : null,
       source.columns?.length ? h("dd", null, "One row: and ", h("code", null, source.columns.map((column) => `${column} = \u2026`).join(" AND "))) : null])));
 }

@@ -77,6 +77,11 @@ find("request").addEventListener("close", () => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawCharts);
 redraw();
-keepAsking(state, (data) => { state.data = data; redraw(); });
+keepAsking(state, (data) => {
+  state.data = data;
+  redraw();
+  const open = data.requests.rows.find(({ id }) => id === state.open);
+  if (open !== undefined) openRequest(open, state);
+});
 performance.mark("ready");
 document.documentElement.dataset.ready = "yes";

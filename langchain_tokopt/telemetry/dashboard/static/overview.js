@@ -131,5 +131,6 @@ function drawCharts(view, state) {
       { title: "hit rate", values: share, colour: "spend", kind: "line" },
       { title: "from", values: bounds.map(([low]) => low), colour: "spend", kind: "band" },
       { title: "to", values: bounds.map(([, high]) => high), colour: "spend", kind: "band" }] }));
-  fill(find("charts-source"), sources(s.source));
+  fill(find("charts-source"), view.extent.rolled === null ? null : h("p", { class: "note" }, "What happened before ", when(view.extent.rolled, { seconds: false }), " is kept as sums by the hour or day: each stands in the bucket that it begins in."),
+    sources(s.source));
 }

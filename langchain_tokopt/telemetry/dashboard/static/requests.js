@@ -99,7 +99,7 @@ function openRequest(request, state) {
   const usage = (title, given) => given ? [h("dt", null, title), h("dd", null, number(given.input_tokens), " in",
     given.cache_read_tokens === undefined ? null : [" (", number(given.cache_read_tokens), " read from the provider's cache)"], ", ", number(given.output_tokens), " out, ", exactMoney(given.cost_usd) === UNKNOWN ? ["cost ", unknown()] : exactMoney(given.cost_usd))] : null;
   fill(dialog,
-    h("header", null, h("h2", { id: "request-title" }, "Request of ", when(request.at)), h("button", { type: "button", class: "plain", onclick: close, autofocus: true }, "Close")),
+    h("header", null, h("h2", { id: "request-title" }, "Request of ", when(request.at)), h("button", { type: "button", class: "plain", onclick: close, autofocus: true, "data-focus": "close" }, "Close")),
     h("p", null, h("span", { class: `badge ${OUTCOME_TONE[request.outcome] ?? ""}` }, safe(request.outcome)), " ", OUTCOMES[request.outcome] ?? "", request.model ? [" \u00b7 ", name(request.model)] : null),
     h("dl", { class: "facts" },
       h("dt", null, "Id"), h("dd", null, h("code", null, h("bdi", null, safe(request.id)))),
