@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from langchain_tokopt.telemetry.alerts.rules import AlertRule
-from langchain_tokopt.telemetry.alerts.table import Row
+from langchain_tokopt.telemetry.alerts.table import NEWER_SECONDS, Row
 
 Step: TypeAlias = Literal["begin", "raise", "clear", "drop", "note", "remind", "lapse"]
 
-# A value that was looked at later than ours, by up to this much, is another process's, and newer. One from further
-# ahead is that of a clock that goes wrong, which must not keep everybody else from looking.
-_NEWER_SECONDS = 600.0
 _NOTED_EVERY_SECONDS = 60.0
 
 
@@ -48,13 +45,13 @@ def decide(rule: AlertRule, row: Row | None, seen: Observation, now: float) -> S
     threshold = rule.threshold(seen.target)
     if threshold is None:
         return None
-    if row is not None and now < row.seen_at < now + _NEWER_SECONDS:
+    if row is not None and now < row.seen_at < now + NEWER_SECONDS:
         return None
     bad = is_bad(rule, seen, threshold)
     if row is None:
         return "begin" if bad else None
     if row.raised_at is None:
-        if not bad:
+        if not bad or row.since > now + NEWER_SECONDS:
             return "drop"
         return "raise" if now - row.since >= rule.for_seconds else _note(row, seen, now)
     if not bad and (seen.value is None or not rule.past(seen.value, rule.clears_at(threshold))):

@@ -19,6 +19,10 @@ TABLE: Final = "tokopt_alerts"
 _KEPT_SECONDS: Final = 90 * 86400.0
 _LONGEST_TEXT: Final = 2000
 
+# What was seen later than this, by up to so much, is another process's, and newer. What is from further ahead is of a
+# clock that goes wrong, which must not keep everybody else from looking.
+NEWER_SECONDS: Final = 600.0
+
 _COLUMNS: Final[Mapping[str, str]] = {
     "id": "VARCHAR(32) PRIMARY KEY",
     "place": "VARCHAR(64) NOT NULL",
@@ -152,9 +156,9 @@ class AlertTable:
         values = ", ".join(f"CAST(:{name} AS {kinds[name]})" for name in _COLUMNS)
         return self._done(
             f"INSERT INTO {TABLE} ({names}) SELECT {values} WHERE NOT EXISTS "  # noqa: S608 - names of ours
-            f"(SELECT 1 FROM {TABLE} WHERE place = :place AND seen_at > :seen_at) "
+            f"(SELECT 1 FROM {TABLE} WHERE place = :place AND seen_at > :seen_at AND seen_at < :far) "
             "ON CONFLICT DO NOTHING",
-            {name: getattr(row, name) for name in _COLUMNS},
+            {**{name: getattr(row, name) for name in _COLUMNS}, "far": row.seen_at + NEWER_SECONDS},
         )
 
     def move(self, row: Row, **changes: Any) -> bool:

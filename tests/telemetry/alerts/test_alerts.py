@@ -12,9 +12,11 @@ import pytest
 
 from langchain_tokopt.database import Database
 from langchain_tokopt.errors import ConfigurationError, StoreError
+from langchain_tokopt.events import Event
 from langchain_tokopt.telemetry.alerts import AlertChanged, AlertRule, Alerts, CallbackChannel, LogChannel
 from langchain_tokopt.telemetry.alerts.conditions import MOST_AT_ONCE
 from langchain_tokopt.telemetry.alerts.table import TABLE
+from langchain_tokopt.telemetry.rows import StoredEvent
 from langchain_tokopt.telemetry.store import EventStore
 from tests.fakes import FakeClock, ListSink
 from tests.telemetry.alerts.watched import SUBJECT, USE, Budget, Ear, watching
@@ -394,6 +396,26 @@ def test_a_clock_that_is_far_ahead_does_not_stop_the_others(memory: EventStore, 
     assert cleared.id == raised.id
 
 
+def test_what_a_clock_far_ahead_began_begins_anew(memory: EventStore, clock: FakeClock) -> None:
+    rule = AlertRule(name="use", metric="budget.use", above=0.8, for_seconds=60)
+    ahead, budget = FakeClock(clock.now + 30 * 86400), Budget(0.9)
+    watching(memory, budget, ahead, rule).check()
+    alerts = watching(memory, budget, clock, rule)
+    changed = []
+    for _ in range(4):
+        changed += alerts.check()
+        clock.advance(30)
+    assert [alert.since for alert in changed] == [START + 30]
+    budget.set(0.1)
+    ahead.advance(60)
+    watching(memory, budget, ahead, rule).check()
+    budget.set(0.9)
+    for _ in range(3):
+        changed += alerts.check()
+        clock.advance(30)
+    assert len(changed) == 2
+
+
 # --- telling ---------------------------------------------------------------------------------------------------------
 
 
@@ -415,6 +437,33 @@ def test_a_channel_that_fails_keeps_nobody_from_hearing(
     assert [record.getMessage() for record in caplog.records] == [
         "CallbackChannel could not tell an alert: OSError: gone"
     ]
+
+
+def test_a_change_is_an_event_that_can_be_stored(store: EventStore, clock: FakeClock) -> None:
+    class Storing:
+        def emit(self, event: Event) -> None:
+            store.write([event])
+
+    budget = Budget(0.9)
+    alerts = watching(store, budget, clock, sink=Storing())
+    (raised,) = alerts.check()
+    budget.set(0.1)
+    clock.advance(1)
+    alerts.check()
+    one, other = store.events(kind="AlertChanged")
+    assert isinstance(one, StoredEvent)
+    assert isinstance(other, StoredEvent)
+    assert one.fields == {
+        "alert": raised.id,
+        "rule": "use",
+        "subject": SUBJECT,
+        "severity": "warning",
+        "change": "raised",
+        "title": raised.title,
+        "value": 0.9,
+        "threshold": 0.8,
+    }
+    assert (one.at, other.at, other.fields["change"]) == (START, START + 1, "cleared")
 
 
 def test_the_log_has_the_severity_as_level(
