@@ -51,7 +51,7 @@ class EventMetrics:
         self._unpriced = counter("tokopt.calls.unpriced", "{call}", "Calls whose cost is not known.")
         self._cost = counter("tokopt.cost", "{USD}", "Cost of calls by the tokens that the provider reports.")
         self._cost_estimated = counter("tokopt.cost.estimated", "{USD}", "Cost of calls by our estimate of tokens.")
-        self._tokens = counter("tokopt.tokens", "{token}", "Tokens that the provider reports.")
+        self._tokens = counter("tokopt.tokens", "{token}", "Tokens that the provider reports, if not by conventions.")
         self._tokens_estimated = counter(
             "tokopt.tokens.estimated", "{token}", "Our estimate of tokens that the provider does not report."
         )
@@ -109,15 +109,13 @@ class EventMetrics:
         used = call_tokens(call)
         if used is None:
             return
-        tokens = self._tokens if measured else self._tokens_estimated
-        tokens.add(used.input, {**about, _KIND: "input"})
-        tokens.add(used.output, {**about, _KIND: "output"})
-        for kind, part in (
-            ("cache_read", used.cache_read),
-            ("cache_write", used.cache_write),
-            ("reasoning", used.reasoning),
-        ):
-            if part is not None:
+        if not measured or self._genai is None:  # what is measured is among the conventions' metrics already
+            tokens = self._tokens if measured else self._tokens_estimated
+            tokens.add(used.input, {**about, _KIND: "input"})
+            tokens.add(used.output, {**about, _KIND: "output"})
+        subsets = {"cache_read": used.cache_read, "cache_write": used.cache_write, "reasoning": used.reasoning}
+        for kind, part in subsets.items():
+            if part:
                 self._subset.add(part, {**about, _KIND: kind})
 
     def _record_lookup(self, lookup: CacheLookup, about: Attributes) -> None:

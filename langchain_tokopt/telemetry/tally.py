@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_tokopt.events import CacheLookup, Decision, Event, Failure, ModelCall, Reservation
@@ -18,6 +19,7 @@ Attributes: TypeAlias = "dict[str, str | bool | int | float]"
 _MAX_CHARS: Final = 256
 
 
+@lru_cache(maxsize=4096)
 def clean(text: str) -> str:
     """The text, cut to 256 characters and without what UTF-8 cannot hold: one such value costs a whole export."""
     return text[:_MAX_CHARS].encode("utf-8", "replace").decode("utf-8")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from langchain_core.messages.ai import UsageMetadata, add_usage
 from typing_extensions import Self
 
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import ModelCall, Who
 from langchain_tokopt.telemetry.report import Usage
 from langchain_tokopt.telemetry.report_figures import money, number
-from langchain_tokopt.telemetry.tally import CallTokens, call_tokens
+from langchain_tokopt.telemetry.tally import call_tokens
+
+if TYPE_CHECKING:
+    from langchain_core.messages.ai import UsageMetadata
 
 DIMENSIONS: Final = ("model", "provider", *(each.name for each in fields(Who)))
 
@@ -41,12 +44,58 @@ class CallTotals:
     measured: Usage = field(default_factory=Usage)
     estimated: Usage = field(default_factory=Usage)
 
-    def __add__(self, other: CallTotals) -> CallTotals:
+
+class _Used:
+    """Tokens and cost of some calls, to be added to."""
+
+    __slots__ = ("calls", "cost", "tokens", "unpriced")
+
+    def __init__(self) -> None:
+        self.calls = self.unpriced = 0
+        self.tokens: list[int | None] = [None] * 5
+        self.cost: Decimal | None = None
+
+    def add(self, tokens: Iterable[int | None], cost: Decimal | None, *, calls: int, unpriced: int) -> None:
+        self.calls += calls
+        self.unpriced += unpriced
+        for n, count in enumerate(tokens):
+            if count is not None:
+                self.tokens[n] = count + (self.tokens[n] or 0)
+        if cost is not None:
+            self.cost = cost + (self.cost or 0)
+
+    def usage(self) -> Usage:
+        read, said, cache_read, cache_write, reasoning = self.tokens
+        return Usage(
+            calls=self.calls,
+            input_tokens=read,
+            output_tokens=said,
+            cache_read_tokens=cache_read,
+            cache_write_tokens=cache_write,
+            reasoning_tokens=reasoning,
+            cost_usd=self.cost,
+            unpriced=self.unpriced,
+        )
+
+
+class _Sums:
+    """`CallTotals`, to be added to."""
+
+    __slots__ = ("calls", "estimated", "failed", "measured")
+
+    def __init__(self) -> None:
+        self.calls = self.failed = 0
+        self.measured, self.estimated = _Used(), _Used()
+
+    def add(self, other: _Sums) -> None:
+        self.calls += other.calls
+        self.failed += other.failed
+        for mine, more in ((self.measured, other.measured), (self.estimated, other.estimated)):
+            mine.add(more.tokens, more.cost, calls=more.calls, unpriced=more.unpriced)
+
+    def totals(self) -> CallTotals:
         return CallTotals(
-            calls=self.calls + other.calls,
-            failed=self.failed + other.failed,
-            measured=_sum(self.measured, other.measured),
-            estimated=_sum(self.estimated, other.estimated),
+            calls=self.calls, failed=self.failed, measured=self.measured.usage(), estimated=self.estimated.usage()
         )
 
 
@@ -58,53 +107,61 @@ class Totals:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by: OrderedDict[Key, CallTotals] = OrderedDict()
-        self._metadata: dict[str, UsageMetadata] = {}
+        self._by: OrderedDict[Key, _Sums] = OrderedDict()
+        self._metadata: dict[str, dict[str, Any]] = {}
 
     def add(self, call: ModelCall, *, run: str | None = None) -> None:
         """Count a call; `run` is that of the whole chain or graph, if it is known."""
-        used, one = call_tokens(call), CallTotals(calls=1, failed=int(call.error is not None))
+        used = call_tokens(call)
         measured = call.usage_source == "provider"
         who = replace(call.who, run=run) if run is not None and call.who.run is None else call.who
-        if used is not None:
-            usage = _usage(used, call.cost_usd)
-            one = replace(one, measured=usage) if measured else replace(one, estimated=usage)
         with self._lock:
-            self._put((call.model, call.provider, who), one)
+            sums = self._sums((call.model, call.provider, who))
+            sums.calls += 1
+            sums.failed += call.error is not None
+            if used is not None:
+                tokens = (used.input, used.output, used.cache_read, used.cache_write, used.reasoning)
+                kind, cost = sums.measured if measured else sums.estimated, call.cost_usd
+                kind.add(tokens, cost, calls=1, unpriced=int(cost is None))
+            if call.usage is not None and measured:
+                _accumulate(self._metadata.setdefault(call.model or "", {}), call.usage)
             while len(self._by) > _MAX_KEYS:
                 (model, provider, whose), old = self._by.popitem(last=False)
-                self._put((None, None, Who()) if whose == Who() else (model, provider, Who()), old)
-            if call.usage is not None and measured:
-                name = call.model or ""
-                self._metadata[name] = add_usage(self._metadata.get(name), call.usage)
+                self._sums((None, None, Who()) if whose == Who() else (model, provider, Who())).add(old)
 
-    def _put(self, key: Key, one: CallTotals) -> None:
-        self._by[key] = self._by.get(key, CallTotals()) + one
+    def _sums(self, key: Key) -> _Sums:
+        found = self._by.get(key)
+        if found is None:
+            found = self._by[key] = _Sums()
         self._by.move_to_end(key)
+        return found
 
     def all(self) -> CallTotals:
         """Everything."""
+        found = _Sums()
         with self._lock:
-            return _added(self._by.values())
+            for one in self._by.values():
+                found.add(one)
+        return found.totals()
 
     def by(self, *dimensions: str) -> dict[Any, CallTotals]:
         """The totals for each value of a dimension, or each tuple of values of several; `None` is "not said"."""
         for name in dimensions:
             if name not in DIMENSIONS:
                 raise ConfigurationError("by", name, f"use one of these: {', '.join(DIMENSIONS)}")
-        found: dict[Any, CallTotals] = {}
+        found: dict[Any, _Sums] = {}
         with self._lock:
             for (model, provider, who), one in self._by.items():
                 named = {"model": model, "provider": provider}
                 values = tuple(named[name] if name in named else getattr(who, name) for name in dimensions)
                 key: Any = values[0] if len(values) == 1 else values
-                found[key] = found.get(key, CallTotals()) + one
-        return found
+                found.setdefault(key, _Sums()).add(one)
+        return {key: one.totals() for key, one in found.items()}
 
     def metadata(self) -> dict[str, UsageMetadata]:
         """What the provider has reported, by model, in LangChain's form; "" for a model without a name."""
         with self._lock:
-            return dict(self._metadata)
+            return cast("dict[str, UsageMetadata]", copy.deepcopy(self._metadata))
 
     def clear(self) -> None:
         """Begin again at 0."""
@@ -166,32 +223,13 @@ class SeenCalls:
         return to_html(self.by("model"))
 
 
-def _usage(used: CallTokens, cost: Decimal | None) -> Usage:
-    return Usage(
-        calls=1,
-        input_tokens=used.input,
-        output_tokens=used.output,
-        cache_read_tokens=used.cache_read,
-        cache_write_tokens=used.cache_write,
-        reasoning_tokens=used.reasoning,
-        cost_usd=cost,
-        unpriced=int(cost is None),
-    )
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    """Both; a figure that one of them lacks is the other's."""
-    if not other.calls or not one.calls:
-        return one if one.calls else other
-    known: dict[str, Any] = {}
-    for each in fields(Usage):
-        values = [value for usage in (one, other) if (value := getattr(usage, each.name)) is not None]
-        known[each.name] = sum(values[1:], values[0]) if values else None
-    return Usage(**known)
-
-
-def _added(totals: Iterable[CallTotals]) -> CallTotals:
-    return sum(totals, CallTotals())
+def _accumulate(sums: dict[str, Any], usage: Mapping[str, Any]) -> None:
+    """Add usage up as LangChain's `add_usage` does, in place."""
+    for key, value in usage.items():
+        if isinstance(value, Mapping):
+            _accumulate(sums.setdefault(key, {}), value)
+        elif isinstance(value, int):
+            sums[key] = sums.get(key, 0) + value
 
 
 # --- showing ---------------------------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ async def test_threads_and_agents_are_told_apart(way: Way) -> None:
     assert watch.by("agent") == {"writer": TWO, "critic": TWO}
     assert watch.by("thread") == {"t1": TWO, "t2": TWO}
     assert watch.by("thread", "agent", "user")["t1", "critic", "7"] == ONE
-    assert watch.usage == TWO + TWO
+    assert (watch.usage.calls, watch.usage.measured.cost_usd) == (4, Decimal("0.00864"))
 
 
 def test_there_are_no_other_dimensions() -> None:
@@ -263,7 +263,7 @@ def test_blocks_may_be_nested() -> None:
             answer().invoke("x")
         answer().invoke("x")
     assert inner.usage == ONE
-    assert outer.usage == TWO + ONE
+    assert (outer.usage.calls, outer.usage.measured.input_tokens) == (3, 3000)
 
 
 def test_a_block_ends_with_an_error_too() -> None:
