@@ -38,7 +38,7 @@ def _cost(report: Report, title: str) -> str | None:
     dearest = max(report.slices, key=lambda one: max(one.measured_usd or 0, one.estimated_usd or 0))
     most = max(dearest.measured_usd or Decimal(0), dearest.estimated_usd or Decimal(0))
     words = ", ".join(
-        f"{money(usage.cost_usd)} {word} in all"
+        f"{money(usage.cost_usd)} {word}"
         for usage, word in ((report.measured, "measured"), (report.estimated, "estimated"))
         if usage.calls
     )
@@ -48,7 +48,7 @@ def _cost(report: Report, title: str) -> str | None:
         first=moment(report.slices[0].start),
         last=moment(report.slices[-1].start),
         top=f"{money(most)} at most",
-        words=f"{words}; at most {money(most)}, at {moment(dearest.start)}",
+        words=f"{words} in all; at most {money(most)}, at {moment(dearest.start)}",
     )
 
 

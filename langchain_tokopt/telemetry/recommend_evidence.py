@@ -11,6 +11,9 @@ from langchain_tokopt.telemetry.store import TABLE, EventStore
 if TYPE_CHECKING:
     from langchain_tokopt.telemetry.readings import Span
 
+# So many events, the newest, say enough; more would take seconds to go through.
+MOST_EVENTS: Final = 50_000
+
 # What stands in a query for each of these words in braces.
 _WORDS: Final = {
     "is_call": "kind = 'ModelCall' AND internal = 0",
@@ -101,6 +104,7 @@ class Evidence:
 
     Attributes:
         seconds: How much time the events cover: from the first, or the beginning of the span, to its end.
+        since: From when on (Unix time) they are, where the span has more events than were looked at; else `None`.
         prompts: Calls that used something, without the optimiser's own.
         parts: What parts did.
         part_arms: Runs by whether a part worked ("optimize") or only watched ("shadow").
@@ -115,6 +119,7 @@ class Evidence:
     """
 
     seconds: float = 0.0
+    since: float | None = None
     prompts: tuple[Prompts, ...] = ()
     parts: tuple[PartSavings, ...] = ()
     part_arms: tuple[Arm, ...] = ()
@@ -133,19 +138,20 @@ class Evidence:
         return sum(prompts.calls for prompts in self.prompts)
 
     @classmethod
-    def read(cls, store: EventStore, span: Span, *, now: float) -> Evidence:
-        """The evidence of a span; its time is over `now`.
+    def read(cls, store: EventStore, span: Span, *, now: float, most: int = MOST_EVENTS) -> Evidence:
+        """The evidence of a span that ends `now`; of its `most` newest events, if there are more.
 
         Raises:
             StoreError: The database cannot be read.
         """
         with store.reading() as connection:
+            since = span.since
 
             def rows(query: str, /, **inner: str) -> Sequence[Mapping[str, Any]]:
                 from sqlalchemy import text
 
                 tests, given = ["1 = 1"], dict[str, float]()
-                for test, name, value in (("at >= :since", "since", span.since), ("at < :until", "until", span.until)):
+                for test, name, value in (("at >= :since", "since", since), ("at < :until", "until", span.until)):
                     if value is not None:
                         tests.append(test)
                         given[name] = value
@@ -155,12 +161,17 @@ class Evidence:
                 return connection.execute(text(query), given).mappings().all()
 
             (whole,) = rows("SELECT MIN(at) AS first, COUNT(*) AS n FROM {events} e")
-            if not whole["n"]:
+            count = int(whole["n"])
+            if not count:
                 return cls()
-            own, refused = _own(rows)
             begins = max(float(whole["first"]), span.since or 0.0)
+            if count > most:
+                oldest = rows(f"SELECT at FROM {{events}} e ORDER BY at LIMIT 1 OFFSET {count - most}")  # noqa: S608
+                begins = since = float(oldest[0]["at"])
+            own, refused = _own(rows)
             return cls(
                 seconds=max(0.0, now - begins),
+                since=since if count > most else None,
                 prompts=_prompts(rows),
                 parts=_parts(rows),
                 part_arms=_part_arms(rows),

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from langchain_tokopt.telemetry.findings_outlook import saving
-from langchain_tokopt.telemetry.render_tables import TITLE, span, tables
+from langchain_tokopt.telemetry.render_tables import TITLE, above_recommendations, span, tables
 from langchain_tokopt.telemetry.report_figures import plain
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def to_markdown(report: Report) -> str:
     lines = [f"# {TITLE}", "", span(report), ""]
     lines += [f"- {_text(finding)}" for finding in report.findings]
     if report.recommendations:
-        lines += ["", "## Recommendations", "", "Each stands for itself: savings of several do not add up.", ""]
+        lines += ["", "## Recommendations", "", above_recommendations(report), ""]
         for n, one in enumerate(report.recommendations, 1):
             lines += _recommendation(n, one)
     for table in tables(report):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from langchain_tokopt.telemetry.findings_outlook import saving
 from langchain_tokopt.telemetry.kpis_chance import wilson
 from langchain_tokopt.telemetry.pictures_report import pictures
-from langchain_tokopt.telemetry.render_tables import TITLE, Table, span, tables
+from langchain_tokopt.telemetry.render_tables import TITLE, Table, above_recommendations, span, tables
 from langchain_tokopt.telemetry.report_figures import money, number, percent, plain
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _recommendations(report: Report) -> str:
     items = "".join(_recommendation(one) for one in report.recommendations)
     return (
         f"{_heading('Recommendations')}"
-        f'<p style="margin:.2em 0;{_FAINT}">Each stands for itself: savings of several do not add up.</p>'
+        f'<p style="margin:.2em 0;{_FAINT}">{_text(above_recommendations(report))}</p>'
         f'<ol style="margin:.4em 0;padding-left:1.6em">{items}</ol>'
     )
 

@@ -48,6 +48,12 @@ def span(report: Report) -> str:
     return f"{times(report.events, 'event')}, {second(report.first)} to {second(report.last)} UTC."
 
 
+def above_recommendations(report: Report) -> str:
+    """What holds for all recommendations."""
+    since = "" if report.replayed_since is None else f" From the events since {moment(report.replayed_since)}."
+    return f"Each stands for itself: savings of several do not add up.{since}"
+
+
 def tables(report: Report) -> list[Table]:
     """The tables that have rows."""
     every = [

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from langchain_tokopt.telemetry.findings_outlook import saving
-from langchain_tokopt.telemetry.render_tables import TITLE, Table, span, tables
+from langchain_tokopt.telemetry.render_tables import TITLE, Table, above_recommendations, span, tables
 from langchain_tokopt.telemetry.report_figures import length, moment, money, name, plain
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class ReportView:
         if report.recommendations:
             yield Text()
             yield Text("Recommendations", style="bold")
-            yield Text("Each stands for itself: savings of several do not add up.", style="dim")
+            yield Text(above_recommendations(report), style="dim")
             for n, one in enumerate(report.recommendations, 1):
                 yield _item(f"{n}.", _recommendation(one))
         over_time = _over_time(report, options.max_width, ascii_only)

@@ -181,6 +181,8 @@ class Report:
         budgets: Where limits stand, with their forecasts, as the caller gave them.
         budget_errors: Budgets whose standing could not be read, and why.
         recommendations: What to change, by the money that it saves.
+        replayed_since: From when on (Unix time) events are behind the recommendations, where these are too many to go
+            through all; else `None`.
         too_little: Why there are no recommendations about money yet, if there are not.
     """
 
@@ -215,6 +217,7 @@ class Report:
     budgets: tuple[BudgetLine, ...] = ()
     budget_errors: tuple[tuple[str, str], ...] = ()
     recommendations: tuple[Recommendation, ...] = ()
+    replayed_since: float | None = None
     too_little: str | None = None
     _reprice: Callable[[Sequence[Rates]], list[Repriced]] | None = field(default=None, repr=False, compare=False)
 

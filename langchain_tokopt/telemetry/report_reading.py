@@ -72,6 +72,7 @@ def read_report(
     report = replace(
         report,
         recommendations=recommendations(evidence, pricing=pricing, candidates=candidates, budgets=lines),
+        replayed_since=evidence.since,
         too_little=too_little(evidence) if report.events else None,
     )
     return replace(report, findings=findings(report))

@@ -422,6 +422,17 @@ def test_repricing_needs_the_database(tmp_path: Path) -> None:
         made.cost_at([PLAIN])
 
 
+def test_budgets_and_candidates_are_passed_on(memory: Telemetry) -> None:
+    usd = {"limit": USD(4), "spent": USD(3), "held": USD(0), "left": USD(1)}
+    status = {"name": "default", "nodes": [{"node": "global", "per": "day", "usd": usd}]}
+    for _ in range(30):
+        memory.emit(call(1000, 100, "0.01"))
+    made = memory.report(24, budgets=status, candidates=[PLAIN])
+    assert [line.share for line in made.budgets] == [0.75]
+    assert [one.change for one in made.recommendations] == ["init_chat_model('plain', model_provider='p')"]
+    assert made.recommendations[0].saves_usd == 30 * (USD("0.01") - USD("0.002"))
+
+
 # --- views -----------------------------------------------------------------------------------------------------------
 
 HOSTILE = "<script>alert(1)</script> | `x` [a](http://evil.example) *b*"
