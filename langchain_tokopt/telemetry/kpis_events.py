@@ -45,8 +45,8 @@ class Shortened:
         )
 
 
-def shortened(store: EventStore, span: Span, part: str, *, every: int | None) -> dict[int, Shortened]:
-    """By the start of the slice, a multiple of `every` seconds; all at 0 where that is `None`.
+def shortened(store: EventStore, span: Span, *, every: int | None) -> dict[tuple[str, int], Shortened]:
+    """By part, and the start of the slice, a multiple of `every` seconds; all at 0 where that is `None`.
 
     Raises:
         StoreError: The database cannot be read.
@@ -57,22 +57,19 @@ def shortened(store: EventStore, span: Span, part: str, *, every: int | None) ->
     both = "tokens_before IS NOT NULL AND tokens_after IS NOT NULL"
     rows = _rows(
         store,
-        f"SELECT {start} AS start, COUNT(*) AS calls, "  # noqa: S608 - names of ours
+        f"SELECT part, {start} AS start, COUNT(*) AS calls, "  # noqa: S608 - names of ours
         "SUM(CASE WHEN reason LIKE :retrieved OR reason LIKE :searched THEN 1 ELSE 0 END) AS asked, "
         f"SUM(CASE WHEN {both} THEN 1 ELSE 0 END) AS counted, "
         f"SUM(CASE WHEN {both} THEN tokens_before ELSE 0 END) AS before, "
         f"SUM(CASE WHEN {both} THEN tokens_after ELSE 0 END) AS after "
-        f"FROM {TABLE} WHERE kind = 'Decision' AND part = :part AND action = 'applied' AND mode <> 'shadow' "
-        "AND at >= :since AND at < :until GROUP BY 1",
+        f"FROM {TABLE} WHERE kind = 'Decision' AND part IN ('history', 'tools') AND action = 'applied' "
+        "AND mode <> 'shadow' AND at >= :since AND at < :until GROUP BY 1, 2",
         span,
-        part=part,
         retrieved=_ASKED_AGAIN[0],
         searched=_ASKED_AGAIN[1],
     )
-    return {
-        int(row["start"]): Shortened(*(int(row[name]) for name in ("calls", "asked", "counted", "before", "after")))
-        for row in rows
-    }
+    names = ("calls", "asked", "counted", "before", "after")
+    return {(row["part"], int(row["start"])): Shortened(*(int(row[name]) for name in names)) for row in rows}
 
 
 def fallbacks(store: EventStore, span: Span) -> int:

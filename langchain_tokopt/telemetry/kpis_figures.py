@@ -9,7 +9,7 @@ from typing import Final
 
 from langchain_tokopt.telemetry.kpis_events import Shortened
 from langchain_tokopt.telemetry.kpis_found import Found, Source, rate, share, unknown
-from langchain_tokopt.telemetry.kpis_window import Window
+from langchain_tokopt.telemetry.kpis_window import Window, saved_together
 from langchain_tokopt.telemetry.readings import CallFigures
 from langchain_tokopt.telemetry.report import Saved, Usage
 
@@ -103,15 +103,7 @@ def per_answer(window: Window) -> Found:
 
 def total_saved(window: Window) -> Saved:
     """What all parts did and saved for real."""
-    real = [figures.real for figures in window.parts.values()]
-    tokens = [each.tokens for each in real if each.tokens is not None]
-    usd = [each.usd for each in real if each.usd is not None]
-    return Saved(
-        applied=sum(each.applied for each in real),
-        tokens=sum(tokens) if tokens else None,
-        usd=sum(usd, Decimal(0)) if usd else None,
-        unpriced=sum(each.unpriced for each in real),
-    )
+    return saved_together(figures.real for figures in window.parts.values())
 
 
 def _usd(usage: Usage) -> float:
@@ -151,7 +143,7 @@ def _own_tokens(calls: CallFigures) -> int:
 
 
 def compression(window: Window) -> Found:
-    slices = window.shortened("history")
+    slices = window.shortened.get("history", {})
     found = sum(slices.values(), Shortened())
     if not found.calls:
         return _of_singles(window, unknown("no history was shortened in this window", source="estimated"))
@@ -228,7 +220,7 @@ def tools_found(window: Window) -> Found:
 
 
 def _not_asked_again(window: Window, part: str, nothing: str) -> Found:
-    found = sum(window.shortened(part).values(), Shortened())
+    found = sum(window.shortened.get(part, {}).values(), Shortened())
     return _of_singles(window, rate(found.calls - found.asked, found.calls, nothing=nothing))
 
 

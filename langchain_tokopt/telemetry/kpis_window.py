@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Final
 
@@ -16,6 +18,7 @@ from langchain_tokopt.telemetry.readings import (
     Span,
     TimeFigures,
 )
+from langchain_tokopt.telemetry.report import CacheReport, Saved
 
 # Into how many slices a window is cut to see how much its figures vary.
 SLICES: Final = 24
@@ -42,7 +45,6 @@ class Window:
         whole = seconds % SLICES == 0 and SLICES <= seconds <= SLICES * _LONGEST_SLICE
         self._every = int(seconds // SLICES) if whole else None
         self._audits = audits
-        self._shortened: dict[str, dict[int, Shortened]] = {}
 
     @cached_property
     def calls(self) -> CallFigures:
@@ -50,12 +52,28 @@ class Window:
 
     @cached_property
     def parts(self) -> dict[str, PartFigures]:
-        found = self.readings.parts(self.span, by=("part",))
-        return {str(place.key[0]): figures for place, figures in found.items()}
+        """By part."""
+        found: dict[str, list[PartFigures]] = defaultdict(list)
+        for (part, _), figures in self._parts.items():
+            found[part].append(figures)
+        return {part: _parts_together(each) for part, each in found.items()}
+
+    @cached_property
+    def _parts(self) -> dict[tuple[str, int], PartFigures]:
+        """By part and slice, read once for both."""
+        found = self.readings.parts(self.span, by=("part",), every=self._every)
+        return {(str(place.key[0]), self._slice(place.start or 0)): figures for place, figures in found.items()}
 
     @cached_property
     def lookups(self) -> LookupFigures:
-        return self.readings.lookups(self.span).get(Place(), LookupFigures())
+        found = list(self._lookups.values())
+        return LookupFigures(
+            _looks_together(each.real for each in found), _looks_together(each.shadow for each in found)
+        )
+
+    @cached_property
+    def _lookups(self) -> dict[int, LookupFigures]:
+        return self._in_slices(self.readings.lookups(self.span, every=self._every))
 
     @cached_property
     def failures(self) -> dict[str, int]:
@@ -93,12 +111,13 @@ class Window:
         calls = self.readings.calls(self.singles).get(Place(), CallFigures()) if self.rolled_up else self.calls
         return calls.requests
 
-    def shortened(self, part: str) -> dict[int, Shortened]:
-        """By the number of the slice; all in one where the window cannot be cut."""
-        if part not in self._shortened:
-            found = shortened(self.readings.store, self.span, part, every=self._every)
-            self._shortened[part] = {self._slice(start): each for start, each in found.items()}
-        return self._shortened[part]
+    @cached_property
+    def shortened(self) -> dict[str, dict[int, Shortened]]:
+        """By part, and by the number of the slice; all in one where the window cannot be cut."""
+        found: dict[str, dict[int, Shortened]] = defaultdict(dict)
+        for (part, start), each in shortened(self.readings.store, self.span, every=self._every).items():
+            found[part][self._slice(start)] = each
+        return found
 
     @cached_property
     def fallbacks(self) -> int:
@@ -117,11 +136,14 @@ class Window:
 
     @cached_property
     def parts_in_slices(self) -> dict[int, PartFigures]:
-        return {} if self._every is None else self._in_slices(self.readings.parts(self.span, every=self._every))
+        found: dict[int, list[PartFigures]] = defaultdict(list)
+        for (_, place), figures in self._parts.items():
+            found[place].append(figures)
+        return {} if self._every is None else {place: _parts_together(each) for place, each in found.items()}
 
-    @cached_property
+    @property
     def lookups_in_slices(self) -> dict[int, LookupFigures]:
-        return {} if self._every is None else self._in_slices(self.readings.lookups(self.span, every=self._every))
+        return {} if self._every is None else self._lookups
 
     def _in_slices(self, found: Mapping[Place, Any]) -> dict[int, Any]:
         return {self._slice(place.start or 0): figures for place, figures in found.items()}
@@ -129,3 +151,34 @@ class Window:
     def _slice(self, start: int) -> int:
         every = self._every or 1
         return start // every - int(self.since // every)
+
+
+def saved_together(found: Iterable[Saved]) -> Saved:
+    """What several saved. What one does not know is left out; what none knows is not known."""
+    each = list(found)
+    tokens = [one.tokens for one in each if one.tokens is not None]
+    usd = [one.usd for one in each if one.usd is not None]
+    return Saved(
+        applied=sum(one.applied for one in each),
+        tokens=sum(tokens) if tokens else None,
+        usd=sum(usd, Decimal(0)) if usd else None,
+        unpriced=sum(one.unpriced for one in each),
+    )
+
+
+def _parts_together(found: Sequence[PartFigures]) -> PartFigures:
+    return PartFigures(
+        real=saved_together(each.real for each in found),
+        shadow=saved_together(each.shadow for each in found),
+        skipped=sum(each.skipped for each in found),
+    )
+
+
+def _looks_together(found: Iterable[CacheReport]) -> CacheReport:
+    each = list(found)
+    return CacheReport(
+        exact=sum(one.exact for one in each),
+        semantic=sum(one.semantic for one in each),
+        misses=sum(one.misses for one in each),
+        bypassed=sum(one.bypassed for one in each),
+    )
