@@ -30,6 +30,10 @@ _NEED_THE_CONFIG = {
         "test_a_call_is_reserved|test_a_stream_without_usage|test_a_cancelled_stream"
     ),
     "test_callback.py": re.compile("test_whose_call_it_is|test_an_agent_is_measured"),
+    "test_callback_alone.py": re.compile("test_threads_and_agents|test_each_run_of_a_graph"),
+    "test_metered_calls.py": re.compile("test_agents_in_tools"),
+    "test_otel_agents.py": re.compile("test_a_span_of_each_call_in_an_agent|test_async_agents_in_tools"),
+    "test_run_metadata.py": re.compile(r"test_in_an_agent|test_langsmiths_tracer\w+\[agent|test_a_hit_in_an_agent"),
     "test_usage.py": re.compile("test_what_the_provider_reports"),
     "test_optimizer.py": re.compile("test_all_parts_work|test_without_an_embedder"),
 }

@@ -83,7 +83,7 @@ async def test_a_span_of_each_call_in_an_agent(otel: Otel, way: Way) -> None:
     assert (outer.name, dict(outer.attributes)) == ("user", {})
 
 
-async def test_agents_in_tools_and_calls_of_the_optimisers_own_have_spans_of_their_own(otel: Otel) -> None:
+async def test_async_agents_in_tools_and_calls_of_the_optimisers_own_have_spans_of_their_own(otel: Otel) -> None:
     sink = otel.sink(spans=True)
 
     class AsksFirst(FlowMiddleware):
