@@ -160,7 +160,7 @@ def request_lines(
     if order in ("newest", "oldest"):
         found = _by_time(connection, [*tests, _SEEDS[outcome or "none"]], given, newest=order == "newest")
     elif order in _RANKS:
-        found = _by_rank(connection, tests, given, order)
+        found = _by_rank(connection, tests, given, order, page=_PAGE if outcome else min(limit, _PAGE))
     else:
         names = ("newest", "oldest", *_RANKS)
         raise ConfigurationError("order", order, f"use one of {', '.join(map(repr, names))}")
@@ -200,7 +200,7 @@ def _by_time(
 
 
 def _by_rank(
-    connection: Connection, tests: Sequence[str], given: Mapping[str, Any], order: Order
+    connection: Connection, tests: Sequence[str], given: Mapping[str, Any], order: Order, *, page: int
 ) -> Iterator[list[str]]:
     from sqlalchemy import text
 
@@ -210,8 +210,8 @@ def _by_rank(
         f"WHERE {' AND '.join([*tests, which, _IS_ONE])} GROUP BY {_KEY} ORDER BY 2 DESC, 1"
     )
     with connection.execute(text(query), dict(given)) as result:
-        for page in result.partitions(_PAGE):
-            yield [row[0] for row in page]
+        for rows in result.partitions(page):
+            yield [row[0] for row in rows]
 
 
 def _rows_of(connection: Connection, keys: Sequence[str]) -> dict[str, list[Mapping[str, Any]]]:
@@ -224,7 +224,7 @@ def _rows_of(connection: Connection, keys: Sequence[str]) -> dict[str, list[Mapp
         f"UNION ALL SELECT * FROM {TABLE} WHERE id IN :keys AND request IS NULL"
     ).bindparams(bindparam("keys", expanding=True))
     for row in connection.execute(query, {"keys": list(keys)}).mappings():
-        found[row["request"] or row["id"]].append(dict(row))
+        found[row["id"] if row["request"] is None else row["request"]].append(dict(row))
     for rows in found.values():
         rows.sort(key=lambda row: (row["at"], row["seq"]))
     return found

@@ -215,15 +215,17 @@ def _whole_requests(
     total = 0
     for row in page:
         n, last = known.get(row["request"], (1, row["at"]))
-        if total and total + n > _MOST_EVENTS:
+        whole_one = last < end and n <= _MOST_EVENTS and row["request"] is not None
+        more = 0 if row["request"] in requests else n if whole_one else 1
+        if total and total + more > _MOST_EVENTS:
             break
         used.append(row)
-        if last < end and n <= _MOST_EVENTS and row["request"] is not None:
-            total += n if row["request"] not in requests else 0
+        if whole_one:
+            total += more
             requests.setdefault(row["request"], [])
         elif last < end or row["at"] < end - DAY:
-            total += 1
-            pieces[row["request"] or row["id"]].append(row)
+            total += more
+            pieces[row["id"] if row["request"] is None else row["request"]].append(row)
     for some in _chunks(list(requests)):
         for found in connection.execute(whole, {"keys": some}).mappings():
             requests[found["request"]].append(dict(found))
