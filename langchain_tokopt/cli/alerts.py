@@ -34,9 +34,10 @@ def alerts(context: typer.Context, db: Db = None, data_dir: DataDir = None, json
     if context.invoked_subcommand is None:
         list_(db, data_dir, json_)
     elif db is not None or data_dir is not None or json_:
-        given = "--db" if db is not None else "--data-dir" if data_dir is not None else "--json"
+        given = {"--db": db, "--data-dir": None if data_dir is None else str(data_dir), "--json": json_ or None}
+        name, value = next((name, value) for name, value in given.items() if value is not None)
         with clear_errors():
-            raise ConfigurationError(given, db or str(data_dir or True), f"put it after {context.invoked_subcommand!r}")
+            raise ConfigurationError(name, value, f"put it after {context.invoked_subcommand!r}")
 
 
 @app.command("list")
