@@ -1,8 +1,8 @@
 """Small pictures as SVG text: no script, nothing from elsewhere, and the figures in words for who does not see them.
 
 Text is in the colour of the page. The colours of bars can be set by CSS variables (`--tokopt-measured`,
-`--tokopt-estimated`, `--tokopt-saved`, `--tokopt-lost`); by default they stand out on light and on dark. What is
-estimated is drawn hollow, so that nobody has to tell it by its colour.
+`--tokopt-saved`, `--tokopt-lost` ...); by default they stand out on light and on dark. What is estimated, or was only
+watched in shadow mode, is drawn hollow, so that nobody has to tell it by its colour.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from typing import Final, Literal
 
 from langchain_tokopt.telemetry.report_figures import percent, plain
 
-Tone = Literal["measured", "estimated", "saved", "lost", "other"]
+Tone = Literal["measured", "estimated", "saved", "watched", "lost", "thought", "other"]
 
 _COLOURS: Final = {
     "measured": "hsl(212 68% 52%)",
     "estimated": "hsl(32 82% 46%)",
     "saved": "hsl(152 52% 40%)",
+    "watched": "hsl(152 52% 40%)",
     "lost": "hsl(4 66% 54%)",
+    "thought": "hsl(275 45% 58%)",
     "other": "hsl(215 12% 54%)",
 }
-_HOLLOW: Final = frozenset({"estimated"})
+_HOLLOW: Final = frozenset({"estimated", "watched"})
 _WIDTH: Final = 560
 _ROW: Final = 24
 # More bars than these get no hint of their own: the picture would be mostly hints.

@@ -10,7 +10,7 @@ from langchain_tokopt.telemetry.pictures import Bar, Row, Tone, bars, columns, s
 from langchain_tokopt.telemetry.report_figures import length, moment, money, name, percent, times
 
 if TYPE_CHECKING:
-    from langchain_tokopt.telemetry.report import Report
+    from langchain_tokopt.telemetry.report import Report, Saved
     from langchain_tokopt.telemetry.report_details import Slice
 
 _MOST_ROWS: Final = 8
@@ -90,11 +90,14 @@ def _parts(report: Report, title: str) -> str | None:
     rows = []
     for part in report.parts:
         found = []
-        for saved, tone, word in ((part.real, "saved", ""), (part.shadow, "estimated", " in shadow mode")):
+        tones: tuple[tuple[Saved, Tone, str], ...] = (
+            (part.real, "saved", ""),
+            (part.shadow, "watched", " in shadow mode"),
+        )
+        for saved, tone, word in tones:
             if saved.applied:
                 lost = saved.usd is not None and saved.usd < 0
-                shade: Tone = "lost" if lost else "saved" if tone == "saved" else "estimated"
-                found.append(Bar(_float(saved.usd), f"{money(saved.usd)}{word}", shade))
+                found.append(Bar(_float(saved.usd), f"{money(saved.usd)}{word}", "lost" if lost else tone))
         if found:
             rows.append(Row(name(part.part), tuple(found)))
     return bars(title, rows[:_MOST_ROWS]) if any(bar.value for row in rows for bar in row.bars) else None
@@ -130,7 +133,7 @@ def _tokens(report: Report, title: str) -> str | None:
         ("schemas of tools, by our count", tools, "estimated"),
         ("conversation so far, at least", grown, "other"),
         (rest, tokens.input - tools - grown, "measured"),
-        ("reasoning", reasoning, "lost"),
+        ("reasoning", reasoning, "thought"),
         ("other output" if reasoning else "output", tokens.output - reasoning, "saved"),
     ]
     return stacked(title, [part for part in parts if part[1]])

@@ -30,7 +30,7 @@ def to_markdown(report: Report) -> str:
     for table in tables(report):
         lines += ["", f"## {_text(table.title)}", ""]
         lines.append(f"| {' | '.join(table.head)} |")
-        lines.append(f"|{'|'.join(['---', *['---:'] * (len(table.head) - 1)])}|")
+        lines.append(f"|{'|'.join('---:' if table.on_the_right(n) else '---' for n in range(len(table.head)))}|")
         lines += [f"| {' | '.join(_text(cell) for cell in row)} |" for row in table.rows]
     return "\n".join(lines) + "\n"
 

@@ -121,7 +121,8 @@ def _table(table: Table) -> str:
     rows = []
     for tag, row in [('th scope="col"', table.head), *(("td", row) for row in table.rows)]:
         cells = "".join(
-            f'<{tag} style="{_CELL}{"right" if n else "left"}">{_text(cell)}</{tag[:2]}>' for n, cell in enumerate(row)
+            f'<{tag} style="{_CELL}{"right" if table.on_the_right(n) else "left"}">{_text(cell)}</{tag[:2]}>'
+            for n, cell in enumerate(row)
         )
         rows.append(f'<tr style="{_LINE}">{cells}</tr>')
     drawn = (

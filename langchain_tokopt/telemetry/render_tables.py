@@ -32,13 +32,19 @@ _MOST_ROWS: Final = 20
 class Table:
     """A table; the first column names what the row is about, the others have figures.
 
-    `detail`: there is a picture of the same, so that it need not be seen at first.
+    `words`: in the last column there are words. `detail`: there is a picture of the same, so that it need not be seen
+    at first.
     """
 
     title: str
     head: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
+    words: bool = False
     detail: bool = False
+
+    def on_the_right(self, column: int) -> bool:
+        """Whether the column stands on the right, as figures do."""
+        return column > 0 and not (self.words and column == len(self.head) - 1)
 
 
 def span(report: Report) -> str:
@@ -137,7 +143,7 @@ def _parts(report: Report) -> Table:
         rows.append(("All", *_saving(report.saved), "-", "-"))
         rows.append(("All, net of the optimiser's own calls", "-", "-", money(report.net_saved_usd), "-", "-"))
     head = ("Part", "Applied", "Tokens saved", "USD saved", "Left alone", "Most often because")
-    return Table("Savings (estimates)", head, rows)
+    return Table("Savings (estimates)", head, rows, words=True)
 
 
 def _saving(saved: Saved) -> tuple[str, str, str]:
@@ -230,7 +236,7 @@ def _trouble(report: Report) -> Table:
     for failure in report.failures:
         errors = "; ".join(f"{said(error or 'unknown')} ({number(count)})" for error, count in failure.errors) or "-"
         rows.append((f"{name(failure.part)} stepped aside", number(failure.count), errors))
-    return Table("Trouble", ("What", "Count", "Most often"), rows)
+    return Table("Trouble", ("What", "Count", "Most often"), rows, words=True)
 
 
 def _known(shown: str, known: bool) -> str:

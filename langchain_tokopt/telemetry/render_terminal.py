@@ -171,7 +171,7 @@ def _table(table: Table) -> RenderableType:
     kept = [n for n in range(len(table.head)) if not n or any(row[n] not in _EMPTY for row in table.rows)]
     drawn = Drawn(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for n in kept:
-        drawn.add_column(table.head[n], justify="right" if n else "left", overflow="fold")
+        drawn.add_column(table.head[n], justify="right" if table.on_the_right(n) else "left", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(Text(plain(row[n])) for n in kept))
     return drawn

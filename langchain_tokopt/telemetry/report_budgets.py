@@ -20,6 +20,7 @@ Budgets = Status | Sequence[Status] | Callable[[], Any]
 Forecasts = Mapping[str, Any] | Callable[[str], Any]
 
 _UNITS: Final[tuple[Literal["usd", "tokens", "calls"], ...]] = ("usd", "tokens", "calls")
+_MOST_FORECASTS: Final = 20
 
 
 def budget_lines(
@@ -44,16 +45,17 @@ def budget_lines(
         name = str(status.get("name", "default"))
         if status.get("error") is not None:
             errors.append((name, str(status["error"])))
-        for node in status.get("nodes") or ():
-            try:
-                found = _lines(name, node)
-                lines += [_foretold(line, forecasts) for line in found]
-            except Exception as error:
-                errors.append((name, _said(error)))
-                break
-    return tuple(sorted(lines, key=lambda line: (-line.share, line.budget, line.node, line.per, line.unit))), tuple(
-        errors
-    )
+        try:
+            lines += [line for node in status.get("nodes") or () for line in _lines(name, node)]
+        except Exception as error:
+            errors.append((name, _said(error)))
+    lines.sort(key=lambda line: (-line.share, line.budget, line.node, line.per, line.unit))
+    if forecasts is not None:
+        try:
+            lines = _foretold(lines, forecasts)
+        except Exception as error:
+            errors.append(("forecasts", _said(error)))
+    return tuple(lines), tuple(errors)
 
 
 def _lines(budget: str, node: Mapping[str, Any]) -> Iterable[BudgetLine]:
@@ -76,16 +78,20 @@ def _lines(budget: str, node: Mapping[str, Any]) -> Iterable[BudgetLine]:
         )
 
 
-def _foretold(line: BudgetLine, forecasts: Forecasts | None) -> BudgetLine:
-    """The line with the forecast for its node, where that is held against the same limit."""
-    if forecasts is None:
-        return line
-    found = forecasts(line.node) if callable(forecasts) else forecasts.get(line.node)
-    if found is None or _of(found, "unit", "usd") != line.unit:
+def _foretold(lines: Sequence[BudgetLine], forecasts: Forecasts) -> list[BudgetLine]:
+    """The lines with the forecasts for the nodes that are fullest: to make one takes a look at all that was spent."""
+    nodes = list(dict.fromkeys(line.node for line in lines))[:_MOST_FORECASTS]
+    found = {node: forecasts(node) if callable(forecasts) else forecasts.get(node) for node in nodes}
+    return [_with(line, found.get(line.node)) for line in lines]
+
+
+def _with(line: BudgetLine, forecast: Any) -> BudgetLine:
+    """The line with the forecast, where that is held against the same limit."""
+    if forecast is None or _of(forecast, "unit", "usd") != line.unit:
         return line
 
     def value(name: str) -> Decimal | int | None:
-        whole = _of(found, name)
+        whole = _of(forecast, name)
         return None if whole is None else from_nano(int(whole)) if line.unit == "usd" else int(whole)
 
     if value("limit") not in (None, line.limit):
@@ -95,8 +101,8 @@ def _foretold(line: BudgetLine, forecasts: Forecasts | None) -> BudgetLine:
         expected=value("expected"),
         low=value("low"),
         high=value("high"),
-        coverage=_of(found, "coverage"),
-        runs_out_at=_unix(_of(found, "runs_out_at")),
+        coverage=_of(forecast, "coverage"),
+        runs_out_at=_unix(_of(forecast, "runs_out_at")),
     )
 
 

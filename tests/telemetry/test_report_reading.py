@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from langchain_tokopt.budget import Budget, Limit
 from langchain_tokopt.database import Database
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import CacheLookup, Decision, Event, Failure, ModelCall, Reservation, Who
@@ -16,7 +17,9 @@ from langchain_tokopt.telemetry.report import Report
 from langchain_tokopt.telemetry.report_details import AgentSpend, BudgetLine, Slice, SpanBefore, TokenShares
 from langchain_tokopt.telemetry.report_reading import read_report
 from langchain_tokopt.telemetry.store import EventStore
+from langchain_tokopt.telemetry.telemetry import Telemetry
 from tests.databases import KINDS, database_url
+from tests.fakes import FakeClock
 
 NOW = 1_800_003_000.0  # ten minutes before a whole hour
 HOUR = 1_800_000_000
@@ -90,6 +93,28 @@ def test_slices_are_as_long_as_the_span_asks_for(memory: EventStore, hours: floa
 def test_one_event_with_a_wrong_clock_does_not_make_millions_of_slices(memory: EventStore) -> None:
     found = read(memory, call(86_400.0, "1"), call(NOW - 60, "1"), hours=None)
     assert [one.calls for one in found.slices] == [1, 1]
+
+
+def test_what_is_kept_as_sums_by_the_day_is_shown_by_the_day(tmp_path: Path) -> None:
+    clock = FakeClock(NOW)
+    database = Database(tmp_path / "events.db")
+    telemetry = Telemetry(database=database, keep_days=7, hourly_days=14, flush_seconds=3600, clock=clock)
+    events = [call(NOW - days * 86_400, "1", agent="writer", model="big", thread="t") for days in range(1, 25)]
+    for event in events:
+        telemetry.emit(event)
+    telemetry.roll_up()
+    found = telemetry.report(24 * 30)
+    fortnight = telemetry.report(24 * 10)
+    telemetry.close()
+    database.close()
+    assert (found.measured.calls, found.slice_seconds, fortnight.slice_seconds) == (24, 86_400, 21_600)
+    assert sum(one.calls for one in found.slices) == 24
+    assert found.tokens is not None
+    assert found.tokens.since is not None
+    # Only what is kept one by one tells where tokens go, and can be replayed.
+    assert (found.tokens.input, sum(one.calls for one in found.agents)) == (7000, 24)
+    assert found.too_little is not None
+    assert "so far there are 7 calls" in found.too_little
 
 
 # --- whose, what, and what changed -----------------------------------------------------------------------------------
@@ -292,6 +317,36 @@ def test_a_budget_that_cannot_be_read_is_said_and_harms_nothing(memory: EventSto
     found = read(memory, budgets=[{"name": "a", "error": "gone"}, STATUS])
     assert found.budget_errors == (("a", "gone"),)
     assert len(found.budgets) == 2
+
+
+def test_forecasts_that_cannot_be_made_leave_the_budgets_standing(memory: EventStore) -> None:
+    def broken(node: str) -> Any:
+        raise RuntimeError("no history")
+
+    found = read(memory, budgets=STATUS, forecasts=broken)
+    assert found.budget_errors == (("forecasts", "RuntimeError: no history"),)
+    assert [line.node for line in found.budgets] == ["team", "global"]
+
+
+def test_only_the_fullest_nodes_are_foretold(memory: EventStore) -> None:
+    asked: list[str] = []
+    nodes = [node(f"n{n}", str(n)) for n in range(30)]
+    read(memory, budgets={"name": "default", "nodes": nodes}, forecasts=asked.append)
+    assert asked == [f"n{n}" for n in range(29, 9, -1)]
+
+
+def test_a_budget_tells_where_it_stands_and_what_is_to_come(memory: EventStore) -> None:
+    now = [NOW - 7 * 3600]
+    budget = Budget(limits={"team": Limit(calls=10, per="day")}, clock=lambda: now[0])
+    for _ in range(6):
+        with budget.spend("team"):
+            now[0] += 600
+    found = read(memory, budgets=budget.status, forecasts=budget.forecast)
+    budget.close()
+    (line,) = found.budgets
+    assert (line.node, line.per, line.unit, line.limit, line.spent, line.share) == ("team", "day", "calls", 10, 6, 0.6)
+    assert line.expected is not None
+    assert line.expected >= 6
 
 
 def test_budgets_are_told_without_any_event(memory: EventStore) -> None:
