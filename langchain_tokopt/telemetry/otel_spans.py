@@ -57,17 +57,28 @@ class ActiveSpan:
 
 @dataclass(slots=True)
 class _Request:
+    """A request that is under way: what happened, what a budget holds for it, and its call's span with its end."""
+
     tally: Tally = field(default_factory=Tally)
     holds: set[str] = field(default_factory=set)
-    span: Span | None = None
-    ends: int = 0
+    span: tuple[Span, int] | None = None
+
+    def follows(self, step: Reservation) -> bool:
+        """Whether this is a step of a reservation of the call to come, or of that whose span has not ended."""
+        if step.action == "reserved" and step.reservation is not None:
+            self.holds.add(step.reservation)
+        elif step.reservation in self.holds:
+            self.holds.discard(step.reservation)
+        else:
+            return step.action == "refused" or self.span is not None
+        return True
 
 
 class OwnSpans:
     """Makes a span of each model call, and of each answer from the cache, as the conventions describe them.
 
     It has what all parts did to the request up to then. A call that a budget holds money for ends with its settlement.
-    Its parent is the span that is active.
+    A request that a budget refuses is a span with an error. The parent is the span that is active.
     """
 
     def __init__(self, tracer: Tracer, conventions: Conventions) -> None:
@@ -79,43 +90,42 @@ class OwnSpans:
     def tell(self, event: Event) -> None:
         """Take an event; the last one of a call ends its span."""
         with self._lock:
-            for span, at in self._take(event):
-                span.end(at)
+            ended = self._take(event)
+        for span, at in ended:  # without the lock: an exporter may take its time
+            span.end(at)
 
     def _take(self, event: Event) -> list[tuple[Span, int]]:
+        """The spans that end with this event, and when; in nanoseconds of Unix time."""
         if isinstance(event, ModelCall) and event.internal:
-            tally = Tally()
-            tally.add(event)
-            return [(self._call(event, tally), _nanoseconds(event.at))]
+            own = Tally()
+            own.add(event)
+            return [self._call(event, own)]
         key = event.request or event.id
         request = self._requests.pop(key, None) or _Request()
-        ended = []
-        if request.span is not None and isinstance(event, (ModelCall, CacheLookup)):  # a retry, or a next question
-            ended.append((request.span, request.ends))
-            request = _Request()
-        changed = request.tally.add(event)
-        if request.span is not None:
-            request.span.set_attributes(changed)
-        if isinstance(event, Reservation) and event.reservation is not None:
-            if event.action == "reserved":
-                request.holds.add(event.reservation)
-            else:
-                request.holds.discard(event.reservation)
-        if isinstance(event, ModelCall):
-            request.span, request.ends = self._call(event, request.tally), _nanoseconds(event.at)
-        elif isinstance(event, CacheLookup) and event.outcome in ("exact", "semantic") and event.mode == "optimize":
-            ended.append((self._hit(event, request.tally), _nanoseconds(event.at)))
-            return ended
-        if request.span is not None and not request.holds:
-            ended.append((request.span, request.ends))
-        elif event.request is not None:
+        ended: list[tuple[Span, int]] = []
+        if not isinstance(event, Reservation) or request.follows(event):
+            if request.span is not None and isinstance(event, (ModelCall, CacheLookup)):
+                ended.append(request.span)  # this is a retry
+                request = _Request()
+            changed = request.tally.add(event)
+            if request.span is not None:
+                request.span[0].set_attributes(changed)
+            if isinstance(event, ModelCall):
+                request.span = self._call(event, request.tally)
+            elif isinstance(event, CacheLookup) and event.outcome in ("exact", "semantic") and event.mode == "optimize":
+                return [*ended, self._aside("tokopt cache hit", event, request.tally)]
+            elif isinstance(event, Reservation) and event.action == "refused":
+                ended.append(self._aside("tokopt refusal", event, request.tally))  # another model may still be asked
+            if request.span is not None and not request.holds:
+                return [*ended, request.span]
+        if event.request is not None and request.tally.attributes:
             self._requests[key] = request
             if len(self._requests) > _MAX_REQUESTS:
                 oldest = self._requests.popitem(last=False)[1]
-                ended.extend([] if oldest.span is None else [(oldest.span, oldest.ends)])
+                ended.extend([] if oldest.span is None else [oldest.span])
         return ended
 
-    def _call(self, call: ModelCall, tally: Tally) -> Span:
+    def _call(self, call: ModelCall, tally: Tally) -> tuple[Span, int]:
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
         attributes = {**call_attributes(call), **usage_attributes(call, self._conventions)}
@@ -128,20 +138,25 @@ class OwnSpans:
         span = self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes, start_time=began)
         if call.error:
             span.set_status(Status(StatusCode.ERROR, clean(call.error)))
-        return span
+        return span, _nanoseconds(call.at)
 
-    def _hit(self, lookup: CacheLookup, tally: Tally) -> Span:
-        """The span of an answer from the cache. It is no call of a model's, and has none of its attributes."""
-        began = _nanoseconds(lookup.at - (lookup.seconds or 0.0))
-        attributes = {**who_attributes(lookup.who, _ALL), **tally.attributes}
-        return self._tracer.start_span("tokopt cache hit", attributes=attributes, start_time=began)
+    def _aside(self, name: str, event: CacheLookup | Reservation, tally: Tally) -> tuple[Span, int]:
+        """The span of a request that came to no call. It has none of the attributes of a model's."""
+        from opentelemetry.trace import Status, StatusCode
+
+        began = _nanoseconds(event.at - (event.seconds or 0.0))
+        attributes = {**who_attributes(event.who, _ALL), **tally.attributes}
+        span = self._tracer.start_span(name, attributes=attributes, start_time=began)
+        if isinstance(event, Reservation):
+            span.set_status(Status(StatusCode.ERROR, clean(event.reason or "")))
+        return span, _nanoseconds(event.at)
 
     def close(self) -> None:
         """End what still waits for the settlement of its budget."""
         with self._lock:
             for request in self._requests.values():
                 if request.span is not None:
-                    request.span.end(request.ends)
+                    request.span[0].end(request.span[1])
             self._requests.clear()
 
 

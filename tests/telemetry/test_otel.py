@@ -444,6 +444,36 @@ def test_calls_of_the_optimiser_are_spans_beside_the_request(otel: Otel) -> None
     assert user.attributes["tokopt.history.action"] == "applied"
 
 
+def test_a_request_that_a_budget_refuses_is_an_error_and_another_model_may_be_asked(otel: Otel) -> None:
+    sink = otel.sink(spans=True)
+    refused = Reservation(action="refused", usd=Decimal(9), reason="over the limit of the day", at=1000.0, seconds=0.5)
+    tell(sink, (*REQUEST[:2], refused, *REQUEST[2:]))
+    first, second = otel.spans()
+    assert (first.name, first.status.status_code.name, first.status.description) == (
+        "tokopt refusal",
+        "ERROR",
+        "over the limit of the day",
+    )
+    assert (first.start_time, first.end_time) == (999_500_000_000, 1_000_000_000_000)
+    assert first.attributes["tokopt.history.action"] == "applied"
+    assert not [key for key in first.attributes if key.startswith("gen_ai.")]
+    assert second.attributes["tokopt.budget.settled.cost.exact"] == "0.00216"
+
+
+def test_what_comes_when_a_span_has_ended_is_not_on_the_next_one(otel: Otel) -> None:
+    overage = Reservation(action="overage", reservation="r", usd=Decimal(1))
+    tell(otel.sink(spans=True), (*REQUEST, overage, *(replace_hold(event) for event in REQUEST[2:])))
+    first, second = otel.spans()
+    assert "tokopt.budget.overage.cost" not in {**first.attributes, **second.attributes}
+    assert second.attributes["tokopt.budget.reserved.cost"] == 0.5
+
+
+def replace_hold(event: Event) -> Event:
+    from dataclasses import replace
+
+    return replace(event, reservation="r2") if isinstance(event, Reservation) else event
+
+
 def test_a_span_that_waits_for_its_settlement_ends_when_the_sink_is_closed(otel: Otel) -> None:
     sink = otel.sink(spans=True)
     tell(sink, REQUEST[:4])
