@@ -41,7 +41,8 @@ class Kpi:
         low: With `high`, its interval at 95 %: Wilson's for a rate of things that were counted; for a ratio of sums
             from how much it varies within the window. `None` where there is none.
         high: See `low`.
-        previous: The value of the window before; of a total, `None` where that is not recorded from its start on.
+        previous: The value of the window before, from the same source; of a total, `None` where that window was not
+            recorded from its start on.
         trend: Where it went from there: "up", "down", "same"; `None` where one of both is unknown.
         certain: Whether that is more than chance, at 95 %; `None` where no one can say.
         target: What it should reach, or stay under; `None` for no target.
@@ -159,8 +160,9 @@ def _both(
     now, then = _found(measure, current), _found(measure, before)
     for part, found in now.items():
         earlier = then.get(part, Found())
-        comparable = whole or earlier.slices is None
-        yield part, found, earlier if comparable else Found()
+        recorded = whole or earlier.slices is None
+        alike = found.value is None or found.source == earlier.source
+        yield part, found, earlier if recorded and alike else Found()
 
 
 def _kpi(

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Final
 
+from langchain_tokopt.telemetry.findings import money
 from langchain_tokopt.telemetry.kpis_events import Shortened
 from langchain_tokopt.telemetry.kpis_found import Found, Source, rate, share, unknown
 from langchain_tokopt.telemetry.kpis_window import Window, saved_together
@@ -36,12 +37,16 @@ def _left_out(calls: CallFigures, source: Source, usage: Usage) -> str | None:
     """What a sum over calls lacks."""
     said = []
     if usage.unpriced:
-        said.append(f"{usage.unpriced:,} of {usage.calls:,} calls have no known price and are left out")
+        said.append(f"without {_n(usage.unpriced, 'call')} of {usage.calls:,}, whose price is not known")
     if source == "measured" and calls.estimated.calls:
         cost = calls.estimated.cost_usd
-        worth = "at an unknown cost" if cost is None else f"at an estimated {cost:f} USD"
-        said.append(f"{calls.estimated.calls:,} calls that no provider reported on, {worth}, are left out")
+        worth = "nobody knows the cost" if cost is None else f"{money(cost)} by our estimate"
+        said.append(f"without {_n(calls.estimated.calls, 'call')} that no provider reported on ({worth})")
     return "; ".join(said) or None
+
+
+def _n(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def spend(window: Window) -> Found:
@@ -70,7 +75,7 @@ def saved_net(window: Window) -> Found:
     if saved.usd is None and saved.applied:
         return unknown("nothing that was saved has a known price", count=count, source="estimated")
     spent = sum((each.cost_usd or Decimal(0) for each in own), Decimal(0))
-    note = f"what was saved {saved.unpriced:,} times at an unknown price is left out" if saved.unpriced else None
+    note = f"without what was saved at an unknown price ({_n(saved.unpriced, 'time')})" if saved.unpriced else None
 
     def slices() -> dict[int, float]:
         found: dict[int, float] = {}
@@ -87,16 +92,15 @@ def per_answer(window: Window) -> Found:
     calls = window.calls
     usage, own, source = _side(calls)
     hits = window.lookups.real.hits
-    answers = usage.calls - own.calls + hits
+    answers = _priced(usage) - _priced(own) + hits
     if not answers:
-        return unknown("nothing was answered in this window")
-    if usage.calls and usage.cost_usd is None:
-        return unknown("no call has a known price", count=answers, source=source)
+        reason = "no answer has a known price" if usage.calls > own.calls else "nothing was answered in this window"
+        return unknown(reason, source=source)
     slices = []
     for n in {**window.calls_in_slices, **window.lookups_in_slices}:
         part, own_part = _same_side(window.calls_in_slices.get(n, CallFigures()), source)
         looks = window.lookups_in_slices.get(n)
-        slices.append((_usd(part), float(part.calls - own_part.calls + (looks.real.hits if looks else 0))))
+        slices.append((_usd(part), float(_priced(part) - _priced(own_part) + (looks.real.hits if looks else 0))))
     value = (usage.cost_usd or Decimal(0)) / answers
     return share(value, slices, count=answers, source=source, note=_left_out(calls, source, usage))
 
@@ -104,6 +108,10 @@ def per_answer(window: Window) -> Found:
 def total_saved(window: Window) -> Saved:
     """What all parts did and saved for real."""
     return saved_together(figures.real for figures in window.parts.values())
+
+
+def _priced(usage: Usage) -> int:
+    return usage.calls - usage.unpriced
 
 
 def _usd(usage: Usage) -> float:

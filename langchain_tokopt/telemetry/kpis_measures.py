@@ -64,7 +64,7 @@ MEASURES: Final[tuple[Measure, ...]] = (
         group="cost",
         title="Cost per answer",
         definition="What one answer cost on average, whether a model or the cache gave it.",
-        formula="spend / (answered calls that are not the optimiser's own + cache hits)",
+        formula="spend / (answered calls with a known price that are not the optimiser's own + cache hits)",
         trace=(
             "Readings.calls(span): measured, own_measured, and Readings.lookups(span): real.hits; ModelCall events, "
             "and CacheLookup events with action 'exact' or 'semantic'"

@@ -150,12 +150,13 @@ def test_what_is_left_out_is_said(memory: EventStore) -> None:
     got = found(memory, call(1), call(2, usd=None), call(3, usage_source="estimate"))
     assert got["cost.spend"].value == Decimal("0.01")
     assert got["cost.spend"].note == (
-        "1 of 2 calls have no known price and are left out; "
-        "1 calls that no provider reported on, at an estimated 0.01 USD, are left out"
+        "without 1 call of 2, whose price is not known; "
+        "without 1 call that no provider reported on ($0.01 by our estimate)"
     )
+    assert got["cost.per_answer"].value == Decimal("0.01"), "an answer at an unknown price is not one for nothing"
     got = found(memory, did(4, "tools", 10, 5), did(5, "tools", 10, 5, saved_usd=Decimal(1)))
     assert got["cost.saved_net"].value == Decimal(1)
-    assert got["cost.saved_net"].note == "what was saved 1 times at an unknown price is left out"
+    assert got["cost.saved_net"].note == "without what was saved at an unknown price (1 time)"
 
 
 def test_where_no_provider_reports_there_are_estimates(memory: EventStore) -> None:
@@ -179,7 +180,7 @@ def test_nothing_is_known_of_a_window_in_which_nothing_happened(store: EventStor
     ("events", "name", "reason"),
     [
         ([call(1, usd=None)], "cost.spend", "no call has a known price"),
-        ([call(1, usd=None)], "cost.per_answer", "no call has a known price"),
+        ([call(1, usd=None)], "cost.per_answer", "no answer has a known price"),
         ([call(1, usd=None, internal=True)], "cost.saved_net", "a call of the optimiser's own has no known price"),
         ([did(1, "tools", 9, 5)], "cost.saved_net", "nothing that was saved has a known price"),
         ([did(1, "tools")], "tokens.reduction", "no part says how many tokens it saved"),
@@ -232,6 +233,12 @@ def test_a_total_is_not_compared_with_a_window_that_was_recorded_in_part(memory:
     assert got["cache.hit_rate"].previous == 0.0
     got = found(memory, call(48 * HOUR))
     assert (got["cost.spend"].previous, got["cost.spend"].trend) == (Decimal("0.02"), "down")
+
+
+def test_what_was_measured_is_not_compared_with_an_estimate(memory: EventStore) -> None:
+    got = found(memory, call(1), call(30 * HOUR, usage_source="estimate"), call(48 * HOUR, usage_source="estimate"))
+    assert (got["cost.spend"].source, got["cost.spend"].previous) == ("measured", None)
+    assert (got["tokens.reduction"].source, got["tokens.reduction"].previous) == ("estimated", 0.0)
 
 
 def test_what_is_kept_as_sums_only_is_told_apart(store: EventStore) -> None:

@@ -13,6 +13,7 @@ from langchain_tokopt.telemetry.alerts.table import Row, clean, new_id, place_of
 from langchain_tokopt.telemetry.kpis import measure_of, shown
 
 _SHORTEST_LAPSE_SECONDS: Final = 3600.0
+_LONGEST_NAME: Final = 200  # so that a title tells the value, too
 
 # Of one rule at once: a limit on each of very many users must not bury the rest.
 MOST_AT_ONCE: Final = 200
@@ -78,11 +79,12 @@ def words_of(rule: AlertRule, seen: Observation) -> dict[str, Any]:
     """What is said about a condition, and the threshold that it is held against."""
     threshold = rule.threshold(seen.target) or 0.0
     side = "over" if rule.above is not None else "under"
-    named = f"{rule.title}: {seen.named}" if seen.named else rule.title
+    name = seen.named if len(seen.named) <= _LONGEST_NAME else f"{seen.named[: _LONGEST_NAME - 1]}\u2026"
+    what = f"{rule.title} ({name})" if name else rule.title
     measure = measure_of(rule.metric)
     detail = " ".join(filter(None, (measure.definition if measure is not None else "", seen.more, rule.advice)))
     return {
-        "title": clean(f"{named} is {shown(seen.value, rule.unit)}, {side} {shown(threshold, rule.unit)}"),
+        "title": clean(f"{what}: {shown(seen.value, rule.unit)}, {side} {shown(threshold, rule.unit)}"),
         "detail": clean(detail),
         "threshold": float(threshold),
     }

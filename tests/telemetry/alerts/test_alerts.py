@@ -47,7 +47,7 @@ def test_an_alert_is_raised_once_and_cleared_once(store: EventStore, clock: Fake
     assert (raised.rule, raised.metric, raised.subject, raised.severity) == ("use", "budget.use", SUBJECT, "warning")
     assert (raised.value, raised.threshold, raised.peak, raised.state) == (0.9, 0.8, 0.9, "open")
     assert (raised.since, raised.raised_at, raised.seen_at) == (START + 10, START + 10, START + 10)
-    assert raised.title == "Budget use: global per day is 90.0%, over 80.0%"
+    assert raised.title == "Budget use (global per day): 90.0%, over 80.0%"
     budget.set(0.95)
     clock.advance(10)
     assert alerts.check() == []
@@ -126,7 +126,7 @@ def test_a_rule_for_values_below(memory: EventStore, clock: FakeClock) -> None:
     rule = AlertRule(name="idle", metric="budget.use", below=0.2, clear_at=0.3, severity="info")
     alerts = watching(memory, budget, clock, rule)
     (raised,) = alerts.check()
-    assert raised.title == "Budget use: global per day is 10.0%, under 20.0%"
+    assert raised.title == "Budget use (global per day): 10.0%, under 20.0%"
     for share, peak in ((0.05, 0.05), (0.25, 0.05)):
         budget.set(share)
         clock.advance(1)
@@ -483,7 +483,7 @@ def test_the_log_has_the_severity_as_level(
         clock.advance(1)
         alerts.check()
     assert {record.levelname for record in caplog.records} == {"INFO"}
-    assert all("cleared: Budget use: global per day" in record.getMessage() for record in caplog.records)
+    assert all("cleared: Budget use (global per day)" in record.getMessage() for record in caplog.records)
 
 
 # --- what is given ---------------------------------------------------------------------------------------------------

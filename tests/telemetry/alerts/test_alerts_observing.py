@@ -58,7 +58,7 @@ def test_model_errors_are_an_alert_after_a_minute(store: EventStore, clock: Fake
     store.write(calls(clock, 1, "Timeout"))
     (raised,) = over(alerts, clock, 120)
     assert (raised.severity, raised.value, raised.subject) == ("critical", 0.1, "")
-    assert raised.title == "Failed model calls is 10.0%, over 5.0%"
+    assert raised.title == "Failed model calls: 10.0%, over 5.0%"
     store.write(calls(clock, 47))
     (cleared,) = over(alerts, clock, 0)
     assert (cleared.state, cleared.value) == ("cleared", 2 / 67)
@@ -79,7 +79,7 @@ def test_a_part_that_fails_for_five_minutes_is_an_alert(store: EventStore, clock
         changed += alerts.check()
     (raised,) = changed
     assert (raised.subject, raised.value, raised.raised_at - raised.since) == ("cache", 1.0, 300)
-    assert raised.title == "Errors of a part: cache is 100.0%, over 50.0%"
+    assert raised.title == "Errors of a part (cache): 100.0%, over 50.0%"
     clock.advance(301)
     (cleared,) = alerts.check()
     assert (cleared.subject, cleared.value, cleared.state) == ("cache", None, "cleared"), "nothing is seen of it"
@@ -89,7 +89,7 @@ def test_a_rule_may_name_a_part(memory: EventStore, clock: FakeClock) -> None:
     memory.write([Failure(at=clock.now - 1, part=part, error="x") for part in ("cache", "tools")])
     rule = AlertRule(name="tools", metric="health.errors.tools", above=0.1)
     (raised,) = Alerts(memory, rules=[rule], clock=clock).check()
-    assert (raised.subject, raised.title) == ("", "Errors of a part: tools is 100.0%, over 10.0%")
+    assert (raised.subject, raised.title) == ("", "Errors of a part (tools): 100.0%, over 10.0%")
 
 
 def looks(clock: FakeClock, hits: int, misses: int) -> list[CacheLookup]:
@@ -118,7 +118,7 @@ def test_savings_that_are_negative_are_an_alert(memory: EventStore, clock: FakeC
         [Decision(at=clock.now - 1, part="tools", action="applied", saved_usd=Decimal("-0.01")) for _ in range(20)]
     )
     (raised,) = over(looking(memory, clock, "savings-negative"), clock, 600)
-    assert (raised.value, raised.title) == (-0.2, "Saved, net is -$0.20, under $0.00")
+    assert (raised.value, raised.title) == (-0.2, "Saved, net: -$0.20, under $0.00")
 
 
 AUDITS = {"audited_error": 0.05, "audited_error_low": 0.02, "audited_error_high": 0.1, "audits": 40, "max_error": 0.01}
@@ -225,8 +225,8 @@ def test_several_budgets_are_told_apart(memory: EventStore, clock: FakeClock) ->
     both = [Budget(0.9)(), Budget(0.95, name="second")()]
     alerts = watching(memory, lambda: both, clock)  # type: ignore[arg-type]
     assert {alert.title for alert in alerts.check()} == {
-        "Budget use: global per day is 90.0%, over 80.0%",
-        "Budget use: global per day (budget second) is 95.0%, over 80.0%",
+        "Budget use (global per day): 90.0%, over 80.0%",
+        "Budget use (global per day (budget second)): 95.0%, over 80.0%",
     }
 
 
@@ -263,7 +263,7 @@ def test_a_forecast_over_the_limit_is_an_alert(memory: EventStore, clock: FakeCl
     alerts = looking(memory, clock, "budget-forecast", budgets=Budget(0.3), forecasts=forecast)
     (raised,) = over(alerts, clock, 660)
     assert (raised.subject, raised.value) == ("global", 1.2)
-    assert raised.title == "Forecast of a budget: global is 120.0%, over 100.0%"
+    assert raised.title == "Forecast of a budget (global): 120.0%, over 100.0%"
     assert asked == ["global", "global"], "it is made anew every ten minutes"
 
 

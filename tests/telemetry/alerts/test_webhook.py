@@ -99,7 +99,7 @@ def notice(n: int = 1, change: Change = "raised") -> Notice:
             metric="budget.use",
             subject="default: global per day",
             severity="warning",
-            title="Budget use: a\u202e\x1b[31mb is 90.0%, over 80.0%",
+            title="Budget use (a\u202e\x1b[31mb): 90.0%, over 80.0%",
             detail="",
             value=0.9,
             threshold=0.8,
@@ -120,7 +120,7 @@ def test_a_notice_is_posted_as_json(server: Receiver, made: Callable[..., Webhoo
     assert headers["content-type"] == "application/json"
     assert "x-tokopt-signature" not in headers
     told = json.loads(body)
-    assert told["text"] == "warning: Budget use: a\\u202e\\x1b[31mb is 90.0%, over 80.0%"
+    assert told["text"] == "warning: Budget use (a\\u202e\\x1b[31mb): 90.0%, over 80.0%"
     assert told["change"] == "raised"
     assert told["alert"] == notice().alert.as_json()
     assert hook.dropped == 0
