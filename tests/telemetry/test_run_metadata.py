@@ -6,6 +6,7 @@ import asyncio
 from decimal import Decimal
 from typing import Any
 from unittest.mock import MagicMock
+from uuid import uuid4
 
 import pytest
 from langchain.agents.middleware.types import ModelRequest
@@ -15,11 +16,12 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tracers import BaseTracer, LangChainTracer, Run
 from langsmith import tracing_context
 
-from langchain_tokopt.caller import call_who
+from langchain_tokopt.caller import ModelRun, active_run, call_who, using_run
 from langchain_tokopt.events import CacheLookup, Decision, Failure, Reservation, request_scope
 from langchain_tokopt.flow import Flow, FlowMiddleware, compose
 from langchain_tokopt.model import OptimizedChatModel
 from langchain_tokopt.pricing import Pricing, Rates
+from langchain_tokopt.surroundings import beside_the_run
 from langchain_tokopt.telemetry import FanOut, RunMetadata, Telemetry, UsageMiddleware
 from tests.fakes import ListSink, ScriptedModel, ai
 from tests.telemetry.watching import AGENT_WAYS, WAYS, Way, agent, ask
@@ -276,6 +278,12 @@ def test_it_never_raises_and_memory_is_bounded(caplog: pytest.LogCaptureFixture)
         with request_scope():
             runs._added(runs._requests, str(_), CacheLookup(outcome="miss"))
     assert len(runs._requests) == 4096
+
+
+def test_a_call_in_the_background_is_not_part_of_the_run_that_it_came_from() -> None:
+    with using_run(ModelRun(uuid4())):
+        assert active_run() is not None
+        assert beside_the_run().run(active_run) is None
 
 
 def test_outside_of_any_run_nothing_happens() -> None:

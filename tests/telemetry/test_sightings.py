@@ -110,3 +110,14 @@ def test_a_stop_that_two_see_is_one_and_later_ones_are_others() -> None:
     assert sightings.first_stop("other", by="b")
     clock.advance(60)
     assert sightings.first_stop("m", by="b")
+
+
+def test_a_run_whose_calls_somebody_counts_is_covered_for_all_others() -> None:
+    sightings = Sightings(max_entries=2)
+    sightings.cover("run", by="middleware")
+    assert sightings.covered("run", but="callback")
+    assert not sightings.covered("run", but="middleware")
+    assert not sightings.covered("other", but="callback")
+    for n in range(2):
+        sightings.cover(n, by="middleware")
+    assert not sightings.covered("run", but="callback")
