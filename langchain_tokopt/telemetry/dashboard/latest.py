@@ -53,8 +53,11 @@ class Latest:
         self._rests_until = 0.0
 
     def get(self) -> Made:
-        """The newest data. Raises whatever reading it raises."""
-        with self._lock:
+        """The newest data; while another asks for newer, what there is. Raises whatever reading it raises."""
+        made = self._made
+        if not self._lock.acquire(blocking=made is None) and made is not None:
+            return made
+        try:
             now = self._clock()
             if self._made is not None and now < self._rests_until:
                 return self._made
@@ -68,3 +71,5 @@ class Latest:
             self._of, self._at = version, now
             self._rests_until = ended + _REST * (ended - now)
             return self._made
+        finally:
+            self._lock.release()

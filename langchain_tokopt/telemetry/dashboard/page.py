@@ -16,8 +16,11 @@ _SCRIPTS: Final = (
     "dom.js",
     "charts.js",
     "overview.js",
+    "timeline.js",
     "tables.js",
+    "budgets.js",
     "requests.js",
+    "request.js",
     "live.js",
     "main.js",
 )

@@ -83,6 +83,9 @@ class Server:
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="tokopt-dashboard")
         self._thread.daemon = True
         self._thread.start()
+        # Whoever opens the page need not wait until everything is read.
+        self._ahead = threading.Thread(target=self._read_ahead, name="tokopt-dashboard-data", daemon=True)
+        self._ahead.start()
 
     @property
     def port(self) -> int:
@@ -109,6 +112,7 @@ class Server:
         self._thread.join()
         self._http.server_close()
         self._http.hang_up()
+        self._ahead.join()
 
     def __enter__(self) -> Self:
         return self
@@ -117,6 +121,10 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _read_ahead(self) -> None:
+        with contextlib.suppress(Exception):  # it fails again for whoever asks, and tells
+            self._latest.get()
 
     def _answer(self, path: str, tag: str | None) -> _Answer:
         """What to answer a GET with."""

@@ -88,9 +88,9 @@ def test_the_head_says_what_was_spent_and_saved(show: Show) -> None:
     figures = page.run(f"Array.from(document.querySelectorAll('#head .big'), {_EXACT})")
     assert figures == ["$0.035000001", "$0.495300001", "3,390", "4"]
     said = text(page, "#head")
-    assert "4 calls reported by providers. Price unknown for 1.+ $0.04 estimated, for 1 calls." in said
+    assert "4 calls reported by providers. Price unknown for 1.+ $0.04 estimated, for 1 call." in said
     assert "3,350 in, 40 out.400 fewer by our estimate." in said
-    assert "1 failed, 1 refused, 1 step-asides." in said
+    assert "1 failed, 1 refused, 1 part stepped aside." in said
 
 
 def test_tables_show_the_sums_over_the_events(show: Show) -> None:
@@ -169,7 +169,7 @@ def test_a_request_opens_to_all_that_happened_in_it(show: Show) -> None:
     assert page.run("document.querySelectorAll('#request .steps > li').length") == 6
     page.press("Escape")
     assert not page.run("document.getElementById('request').open")
-    assert page.run("document.activeElement.dataset.focus") == "open-r1"
+    page.wait("document.activeElement.dataset.focus === 'open-r1'")
 
 
 def test_requests_are_found_by_any_word_and_by_outcome(show: Show) -> None:

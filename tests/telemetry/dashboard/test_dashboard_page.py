@@ -11,7 +11,7 @@ from importlib.resources import files
 import pytest
 
 from langchain_tokopt.telemetry.dashboard import dashboard_data, page
-from langchain_tokopt.telemetry.dashboard.page import json_block
+from langchain_tokopt.telemetry.dashboard.page import _SCRIPTS, json_block
 from tests.telemetry.dashboard.happenings import HOSTILE, NOW, alert, day, hostile, report, store_of
 
 STATIC = files("langchain_tokopt.telemetry.dashboard") / "static"
@@ -65,9 +65,9 @@ def test_json_of_any_text_is_the_same_text_again() -> None:
         assert json.loads(json_block({text: [text]})) == {text: [text]}
 
 
-@pytest.mark.parametrize("name", ["dom", "words", "charts", "overview", "tables", "requests", "live", "main"])
+@pytest.mark.parametrize("name", _SCRIPTS)
 def test_no_script_of_ours_makes_markup(name: str) -> None:
-    script = (STATIC / f"{name}.js").read_text()
+    script = (STATIC / name).read_text()
     assert re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", script) == []
 
 

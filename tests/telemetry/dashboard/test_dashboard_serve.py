@@ -139,6 +139,27 @@ def test_a_new_event_gives_new_data() -> None:
     assert second.data["requests"]["rows"][0]["id"] == "new"
 
 
+def test_nobody_waits_for_newer_data_where_there_is_some() -> None:
+    now, reading, go_on = [0.0], threading.Event(), threading.Event()
+
+    def data() -> dict[str, Any]:
+        if now[0]:
+            reading.set()
+            assert go_on.wait(30)
+        return {"at": now[0]}
+
+    latest = Latest(data, clock=lambda: now[0])
+    assert latest.get().data == {"at": 0.0}
+    now[0] = 10.0
+    other = threading.Thread(target=latest.get)
+    other.start()
+    assert reading.wait(30)
+    assert latest.get().data == {"at": 0.0}
+    go_on.set()
+    other.join()
+    assert latest.get().data == {"at": 10.0}
+
+
 def test_data_is_left_alone_for_a_while_after_it_took_long_to_read() -> None:
     now, read = [0.0], list[float]()
 

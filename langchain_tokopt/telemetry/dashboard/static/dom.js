@@ -8,7 +8,9 @@ function h(tag, attributes, ...children) {
     else if (name === "share") element.style.setProperty("--share", String(value));
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -18,9 +20,15 @@ const find = (id) => document.getElementById(id);
 function fill(element, ...children) {
   const focused = element.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
   const opened = new Set(Array.from(element.querySelectorAll("details[open] > summary"), (each) => each.dataset.focus));
-  const offsets = new Map(Array.from(element.querySelectorAll("[tabindex='0'][aria-label]"),
-    (each) => [each.getAttribute("aria-label"), [each.scrollLeft, each.scrollTop]]));
-  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  const offsets = new Map(
+    Array.from(element.querySelectorAll("[tabindex='0'][aria-label]"), (each) => [
+      each.getAttribute("aria-label"),
+      [each.scrollLeft, each.scrollTop],
+    ]),
+  );
+  element.replaceChildren(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   for (const summary of opened.size ? element.querySelectorAll("summary") : []) {
     if (opened.has(summary.dataset.focus)) summary.parentElement.open = true;
   }
@@ -58,12 +66,36 @@ function name(value, most = 48) {
 // A table: columns are {title, number?, cell(row), header?}; the first column is the header of its row.
 function table(caption, columns, rows, { quiet = false } = {}) {
   const head = columns.map((column) =>
-    h("th", { scope: "col", class: column.number ? "number" : null, "aria-sort": column.sorted ?? null }, column.head ?? column.title));
-  const body = rows.map((row) => h("tr", { class: row.class ?? null },
-    columns.map((column, n) => h(n === 0 ? "th" : "td",
-      { scope: n === 0 ? "row" : null, class: column.number ? "number" : null, "data-title": column.title }, column.cell(row)))));
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    h("table", null, h("caption", { class: quiet ? "hidden" : null }, caption), h("thead", null, h("tr", null, head)), h("tbody", null, body)));
+    h(
+      "th",
+      { scope: "col", class: column.number ? "number" : null, "aria-sort": column.sorted ?? null },
+      column.head ?? column.title,
+    ),
+  );
+  const body = rows.map((row) =>
+    h(
+      "tr",
+      { class: row.class ?? null },
+      columns.map((column, n) =>
+        h(
+          n === 0 ? "th" : "td",
+          { scope: n === 0 ? "row" : null, class: column.number ? "number" : null, "data-title": column.title },
+          column.cell(row),
+        ),
+      ),
+    ),
+  );
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    h(
+      "table",
+      null,
+      h("caption", { class: quiet ? "hidden" : null }, caption),
+      h("thead", null, h("tr", null, head)),
+      h("tbody", null, body),
+    ),
+  );
 }
 
 const nothing = (text) => h("p", { class: "nothing" }, text);
@@ -71,16 +103,50 @@ const nothing = (text) => h("p", { class: "nothing" }, text);
 // A set of radio buttons that looks like one switch.
 function choices(fieldset, group, options, chosen, choose) {
   const legend = fieldset.querySelector("legend");
-  fill(fieldset, legend, options.map(([value, title]) => h("label", null,
-    h("input", { type: "radio", name: group, value, checked: value === chosen, "data-focus": `${group}-${value}`, onchange: () => choose(value) }),
-    h("span", null, title))));
+  fill(
+    fieldset,
+    legend,
+    options.map(([value, title]) =>
+      h(
+        "label",
+        null,
+        h("input", {
+          type: "radio",
+          name: group,
+          value,
+          checked: value === chosen,
+          "data-focus": `${group}-${value}`,
+          onchange: () => choose(value),
+        }),
+        h("span", null, title),
+      ),
+    ),
+  );
 }
 
 // "Where is this number from?": the reading, and the query for the events behind it.
 function sources(list) {
-  return h("details", { class: "source" }, h("summary", { "data-focus": "source" }, "Where these figures come from"),
-    h("dl", null, Object.entries(list).map(([what, source]) => [
-      h("dt", null, what), h("dd", null, h("code", null, source.reading)), h("dd", null, h("code", null, source.events)),
-      source.sums ? h("dd", null, "and of what is rolled up: ", h("code", null, source.sums)) : null,
-      source.columns?.length ? h("dd", null, "One row: and ", h("code", null, source.columns.map((column) => `${column} = \u2026`).join(" AND "))) : null])));
+  return h(
+    "details",
+    { class: "source" },
+    h("summary", { "data-focus": "source" }, "Where these figures come from"),
+    h(
+      "dl",
+      null,
+      Object.entries(list).map(([what, source]) => [
+        h("dt", null, what),
+        h("dd", null, h("code", null, source.reading)),
+        h("dd", null, h("code", null, source.events)),
+        source.sums ? h("dd", null, "and of what is rolled up: ", h("code", null, source.sums)) : null,
+        source.columns?.length
+          ? h(
+              "dd",
+              null,
+              "One row: and ",
+              h("code", null, source.columns.map((column) => `${column} = \u2026`).join(" AND ")),
+            )
+          : null,
+      ]),
+    ),
+  );
 }

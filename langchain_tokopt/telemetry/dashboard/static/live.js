@@ -1,6 +1,7 @@
 // Whether what is shown is still so: a file says how old it is, a served page asks for more.
 
 const EVERY = 2000; // milliseconds between two questions
+const PATIENCE = 60000; // for an answer: a large database on a busy machine takes its time
 
 function drawStatus(state) {
   const status = find("status");
@@ -20,7 +21,12 @@ async function ask(state, show) {
   if (document.hidden) return;
   try {
     const headers = state.tag ? { "If-None-Match": state.tag } : {};
-    const answer = await fetch(state.refresh, { headers, cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(10000) });
+    const answer = await fetch(state.refresh, {
+      headers,
+      cache: "no-store",
+      credentials: "omit",
+      signal: AbortSignal.timeout(PATIENCE),
+    });
     state.lost = !(answer.ok || answer.status === 304);
     if (answer.status === 200) {
       const data = await answer.json();
@@ -36,7 +42,12 @@ async function ask(state, show) {
 function keepAsking(state, show) {
   setInterval(() => drawStatus(state), 1000);
   if (state.refresh === null) return;
-  const turn = async () => { await ask(state, show); setTimeout(turn, EVERY); };
+  const turn = async () => {
+    await ask(state, show);
+    setTimeout(turn, EVERY);
+  };
   setTimeout(turn, EVERY);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(state, show); });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) ask(state, show);
+  });
 }

@@ -2,21 +2,33 @@
 
 const { refresh, tag, ...given } = JSON.parse(find("data").textContent);
 const state = {
-  data: given, refresh, tag,
-  window: null, dimension: "agent", tables: new Set(), only: null, find: "", outcome: "", page: 0,
-  sort: { key: "at", way: -1 }, open: null, lost: false, status: null,
+  data: given,
+  refresh,
+  tag,
+  window: null,
+  dimension: "agent",
+  tables: new Set(),
+  only: null,
+  find: "",
+  outcome: "",
+  page: 0,
+  sort: { key: "at", way: -1 },
+  open: null,
+  lost: false,
+  status: null,
 };
 const THEMES = ["auto", "light", "dark"];
 
 const view = () => state.data.windows[state.window];
 const redrawRequests = () => drawRequests(state.data, view(), state, redrawRequests);
-const redrawBy = () => drawBy(view(), state, (by, key) => {
-  state.only = { by, key };
-  state.page = 0;
-  redrawRequests();
-  find("requests-title").scrollIntoView();
-  find("chip").firstElementChild?.focus();
-});
+const redrawBy = () =>
+  drawBy(view(), state, (by, key) => {
+    state.only = { by, key };
+    state.page = 0;
+    redrawRequests();
+    find("requests-title").scrollIntoView();
+    find("chip").firstElementChild?.focus();
+  });
 
 function redrawCharts() {
   forgetPlots();
@@ -25,12 +37,21 @@ function redrawCharts() {
 
 function redraw() {
   state.window = Math.min(state.window ?? Infinity, state.data.windows.length - 1);
-  choices(find("windows"), "window", state.data.windows.map(({ name: title }, n) => [String(n), title]), String(state.window), (n) => {
-    state.window = Number(n);
-    state.page = 0;
-    redraw();
+  choices(
+    find("windows"),
+    "window",
+    state.data.windows.map(({ name: title }, n) => [String(n), title]),
+    String(state.window),
+    (n) => {
+      state.window = Number(n);
+      state.page = 0;
+      redraw();
+    },
+  );
+  choices(find("dimensions"), "dimension", Object.entries(TITLES), state.dimension, (by) => {
+    state.dimension = by;
+    redrawBy();
   });
-  choices(find("dimensions"), "dimension", Object.entries(TITLES), state.dimension, (by) => { state.dimension = by; redrawBy(); });
   drawHead(view());
   drawKpis(view());
   drawNotes(state.data);
@@ -64,14 +85,35 @@ function setTheme(theme) {
   };
 }
 
-setTheme(THEMES.includes(remembered((kept) => kept.getItem("tokopt-theme"))) ? remembered((kept) => kept.getItem("tokopt-theme")) : "auto");
-fill(find("outcome"), h("option", { value: "" }, "all"), Object.entries(OUTCOMES).map(([value, title]) => h("option", { value }, title)));
-find("outcome").addEventListener("change", (event) => { state.outcome = event.target.value; state.page = 0; redrawRequests(); });
-find("find").addEventListener("input", (event) => { state.find = event.target.value; state.page = 0; redrawRequests(); });
+setTheme(
+  THEMES.includes(remembered((kept) => kept.getItem("tokopt-theme")))
+    ? remembered((kept) => kept.getItem("tokopt-theme"))
+    : "auto",
+);
+fill(
+  find("outcome"),
+  h("option", { value: "" }, "all"),
+  Object.entries(OUTCOMES).map(([value, title]) => h("option", { value }, title)),
+);
+find("outcome").addEventListener("change", (event) => {
+  state.outcome = event.target.value;
+  state.page = 0;
+  redrawRequests();
+});
+find("find").addEventListener("input", (event) => {
+  state.find = event.target.value;
+  state.page = 0;
+  redrawRequests();
+});
 find("filters").addEventListener("submit", (event) => event.preventDefault());
-find("request").addEventListener("click", (event) => { if (event.target === event.currentTarget) event.currentTarget.close(); });
+find("request").addEventListener("click", (event) => {
+  if (event.target === event.currentTarget) event.currentTarget.close();
+});
 find("request").addEventListener("close", () => {
-  const opener = Array.from(document.querySelectorAll("[data-focus]")).find((element) => element.dataset.focus === `open-${state.open}`);
+  if (find("request").open) return; // another one was opened since
+  const opener = Array.from(document.querySelectorAll("[data-focus]")).find(
+    (element) => element.dataset.focus === `open-${state.open}`,
+  );
   state.open = null;
   opener?.focus();
 });

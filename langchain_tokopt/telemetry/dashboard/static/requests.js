@@ -1,47 +1,148 @@
-// The newest requests: found, sorted, page by page; each opens to all that happened in it.
+// The newest requests: found, sorted, page by page.
 
 const PAGE = 25;
-const OUTCOMES = { answered: "Answered by a model", cached: "Answered from the cache", refused: "Refused by a budget", failed: "Failed", none: "No model asked" };
+const OUTCOMES = {
+  answered: "Answered by a model",
+  cached: "Answered from the cache",
+  refused: "Refused by a budget",
+  failed: "Failed",
+  none: "No model asked",
+};
 const OUTCOME_TONE = { refused: "warn", failed: "bad", cached: "good" };
 
 const cost = (request) => request.measured?.cost_usd ?? request.estimated?.cost_usd ?? null;
 const ofUsage = (request, field) => (request.measured ?? request.estimated)?.[field] ?? null;
 
 // "+" where part of it is only estimated: the two are never added.
-const mark = (request) => (request.measured ? (request.estimated ? h("span", { class: "more", title: "some calls of this request are only estimated, and not in this figure" }, "\u00a0+est.") : null)
-  : request.estimated ? h("span", { class: "more", title: "estimated: the provider did not report" }, "\u00a0est.") : null);
+const mark = (request) =>
+  request.measured
+    ? request.estimated
+      ? h(
+          "span",
+          { class: "more", title: "some calls of this request are only estimated, and not in this figure" },
+          "\u00a0+est.",
+        )
+      : null
+    : request.estimated
+      ? h("span", { class: "more", title: "estimated: the provider did not report" }, "\u00a0est.")
+      : null;
 
 const COLUMNS = [
   { key: "at", title: "When", value: (request) => request.at, cell: (request) => when(request.at), first: -1 },
-  { key: "agent", title: "Agent", value: (request) => request.who?.agent ?? null, cell: (request) => name(request.who?.agent, 24) },
-  { key: "user", title: "User", value: (request) => request.who?.user ?? null, cell: (request) => name(request.who?.user, 20) },
-  { key: "model", title: "Model", value: (request) => request.model ?? null, cell: (request) => (request.model === undefined && !request.calls ? h("span", { class: "unknown" }, "-") : name(request.model, 28)) },
-  { key: "outcome", title: "Outcome", value: (request) => request.outcome, cell: (request) => h("span", { class: `badge ${OUTCOME_TONE[request.outcome] ?? ""}` }, safe(request.outcome)) },
-  { key: "input", title: "Input", number: true, value: (request) => ofUsage(request, "input_tokens"), cell: (request) => called(request, (r) => number(ofUsage(r, "input_tokens"))) },
-  { key: "read", title: "Cache read", number: true, value: (request) => ofUsage(request, "cache_read_tokens"), cell: (request) => called(request, (r) => number(ofUsage(r, "cache_read_tokens"))) },
-  { key: "output", title: "Output", number: true, value: (request) => ofUsage(request, "output_tokens"), cell: (request) => called(request, (r) => number(ofUsage(r, "output_tokens"))) },
-  { key: "cost", title: "Cost", number: true, value: (request) => { const text = cost(request); return text === null ? null : Number(text); }, cell: (request) => called(request, (r) => [usd(cost(r)), mark(r)]) },
-  { key: "saved", title: "Saved, est.", number: true, value: (request) => (request.saved?.usd === undefined ? null : Number(request.saved.usd)), cell: (request) => (request.saved ? usd(request.saved.usd) : h("span", { class: "unknown" }, "-")) },
-  { key: "added", title: "Added", number: true, value: (request) => request.added_seconds ?? null, cell: (request) => figure(duration(request.added_seconds), request.added_seconds === undefined ? null : `${request.added_seconds} s`) },
-  { key: "latency", title: "Model time", number: true, value: (request) => request.latency_seconds ?? null, cell: (request) => called(request, (r) => figure(duration(r.latency_seconds), `${r.latency_seconds} s`)) },
+  {
+    key: "agent",
+    title: "Agent",
+    value: (request) => request.who?.agent ?? null,
+    cell: (request) => name(request.who?.agent, 24),
+  },
+  {
+    key: "user",
+    title: "User",
+    value: (request) => request.who?.user ?? null,
+    cell: (request) => name(request.who?.user, 20),
+  },
+  {
+    key: "model",
+    title: "Model",
+    value: (request) => request.model ?? null,
+    cell: (request) =>
+      request.model === undefined && !request.calls ? h("span", { class: "unknown" }, "-") : name(request.model, 28),
+  },
+  {
+    key: "outcome",
+    title: "Outcome",
+    value: (request) => request.outcome,
+    cell: (request) => h("span", { class: `badge ${OUTCOME_TONE[request.outcome] ?? ""}` }, safe(request.outcome)),
+  },
+  {
+    key: "input",
+    title: "Input",
+    number: true,
+    value: (request) => ofUsage(request, "input_tokens"),
+    cell: (request) => called(request, (r) => number(ofUsage(r, "input_tokens"))),
+  },
+  {
+    key: "read",
+    title: "Cache read",
+    number: true,
+    value: (request) => ofUsage(request, "cache_read_tokens"),
+    cell: (request) => called(request, (r) => number(ofUsage(r, "cache_read_tokens"))),
+  },
+  {
+    key: "output",
+    title: "Output",
+    number: true,
+    value: (request) => ofUsage(request, "output_tokens"),
+    cell: (request) => called(request, (r) => number(ofUsage(r, "output_tokens"))),
+  },
+  {
+    key: "cost",
+    title: "Cost",
+    number: true,
+    value: (request) => {
+      const text = cost(request);
+      return text === null ? null : Number(text);
+    },
+    cell: (request) => called(request, (r) => [usd(cost(r)), mark(r)]),
+  },
+  {
+    key: "saved",
+    title: "Saved, est.",
+    number: true,
+    value: (request) => (request.saved?.usd === undefined ? null : Number(request.saved.usd)),
+    cell: (request) => (request.saved ? usd(request.saved.usd) : h("span", { class: "unknown" }, "-")),
+  },
+  {
+    key: "added",
+    title: "Added",
+    number: true,
+    value: (request) => request.added_seconds ?? null,
+    cell: (request) =>
+      figure(
+        duration(request.added_seconds),
+        request.added_seconds === undefined ? null : `${request.added_seconds} s`,
+      ),
+  },
+  {
+    key: "latency",
+    title: "Model time",
+    number: true,
+    value: (request) => request.latency_seconds ?? null,
+    cell: (request) => called(request, (r) => figure(duration(r.latency_seconds), `${r.latency_seconds} s`)),
+  },
 ];
 
 // Where no model was called there is nothing to be known of a call.
-const called = (request, cell) => (request.measured || request.estimated ? cell(request) : h("span", { class: "unknown" }, request.calls ? UNKNOWN : "-"));
+const called = (request, cell) =>
+  request.measured || request.estimated
+    ? cell(request)
+    : h("span", { class: "unknown" }, request.calls ? UNKNOWN : "-");
 
 function haystack(request) {
-  request.words ??= [request.id, request.model, request.provider, request.outcome, ...Object.values(request.who ?? {}),
-    ...request.steps.map((step) => step.reason)].filter((text) => text !== undefined && text !== null).join("\n").toLowerCase();
+  request.words ??= [
+    request.id,
+    request.model,
+    request.provider,
+    request.outcome,
+    ...Object.values(request.who ?? {}),
+    ...request.steps.map((step) => step.reason),
+  ]
+    .filter((text) => text !== undefined && text !== null)
+    .join("\n")
+    .toLowerCase();
   return request.words;
 }
 
 function chosenRequests(data, state, since) {
   const words = state.find.toLowerCase().split(/\s+/).filter(Boolean);
   const { by, key } = state.only ?? {};
-  return data.requests.rows.filter((request) => request.until >= since
-    && (state.outcome === "" || request.outcome === state.outcome)
-    && (by === undefined || ((by === "model" ? request.model : request.who?.[by]) ?? null) === key)
-    && words.every((word) => haystack(request).includes(word)));
+  return data.requests.rows.filter(
+    (request) =>
+      request.until >= since &&
+      (state.outcome === "" || request.outcome === state.outcome) &&
+      (by === undefined || ((by === "model" ? request.model : request.who?.[by]) ?? null) === key) &&
+      words.every((word) => haystack(request).includes(word)),
+  );
 }
 
 function sortedRequests(rows, { key, way }) {
@@ -57,64 +158,101 @@ function drawRequests(data, view, state, redraw) {
   const pages = Math.max(1, Math.ceil(rows.length / PAGE));
   state.page = Math.min(state.page, pages - 1);
   const shown = rows.slice(state.page * PAGE, (state.page + 1) * PAGE);
-  const columns = COLUMNS.map((column) => ({ ...column,
+  const columns = COLUMNS.map((column) => ({
+    ...column,
     sorted: state.sort.key === column.key ? (state.sort.way > 0 ? "ascending" : "descending") : null,
-    head: h("button", { type: "button", class: "link", "data-focus": `sort-${column.key}`, onclick: () => {
-      const same = state.sort.key === column.key;
-      state.sort = { key: column.key, way: same ? -state.sort.way : column.number || column.first ? -1 : 1 };
-      state.page = 0;
-      redraw();
-    } }, column.title, h("span", { "aria-hidden": "true" }, state.sort.key === column.key ? (state.sort.way > 0 ? " \u2191" : " \u2193") : ""))}));
-  columns[0].cell = (request) => h("button", { type: "button", class: "link", "data-focus": `open-${request.id}`, onclick: () => openRequest(request, state), "aria-label": `Open the request of ${moment(request.at)}` }, when(request.at));
+    head: h(
+      "button",
+      {
+        type: "button",
+        class: "link",
+        "data-focus": `sort-${column.key}`,
+        onclick: () => {
+          const same = state.sort.key === column.key;
+          state.sort = { key: column.key, way: same ? -state.sort.way : column.number || column.first ? -1 : 1 };
+          state.page = 0;
+          redraw();
+        },
+      },
+      column.title,
+      h(
+        "span",
+        { "aria-hidden": "true" },
+        state.sort.key === column.key ? (state.sort.way > 0 ? " \u2191" : " \u2193") : "",
+      ),
+    ),
+  }));
+  columns[0].cell = (request) =>
+    h(
+      "button",
+      {
+        type: "button",
+        class: "link",
+        "data-focus": `open-${request.id}`,
+        onclick: () => openRequest(request, state),
+        "aria-label": `Open the request of ${moment(request.at)}`,
+      },
+      when(request.at),
+    );
   const total = data.requests.rows.length;
-  find("found").textContent = `${count(rows.length)} of the newest ${count(total)} requests`;
-  fill(find("chip"), state.only ? h("button", { type: "button", class: "chip", "data-focus": "chip", onclick: () => { state.only = null; redraw(); } },
-    `${state.only.by} = `, state.only.key === null ? UNKNOWN : shortened(state.only.key, 30), h("span", { "aria-hidden": "true" }, " \u00d7"), h("span", { class: "hidden" }, ", show all again")) : null);
-  const turn = (by, title, sign) => h("button", { type: "button", class: "plain", disabled: state.page + by < 0 || state.page + by >= pages, "aria-label": title, "data-focus": `turn-${by}`, onclick: () => { state.page += by; redraw(); } }, sign);
-  fill(find("requests"),
-    rows.length ? table("Requests", columns, shown, { quiet: true }) : nothing(total ? "No request matches." : "No requests yet. They appear here as soon as an agent makes one."),
-    pages > 1 ? h("nav", { class: "pages", "aria-label": "Pages of requests" }, turn(-1, "Page before", "\u2190"), h("span", null, `${count(state.page + 1)} of ${count(pages)}`), turn(1, "Next page", "\u2192")) : null,
-    total >= data.requests.most ? h("p", { class: "note" }, `Only the newest ${count(total)} requests are on this page; all sums above are over every event. \`tokopt export\` writes all of them.`) : null);
-}
-
-const FIGURES = {
-  cost_usd: ["cost", exactMoney], saved_usd: ["saved", exactMoney], amount_usd: ["amount", exactMoney],
-  seconds: ["took", duration], latency_seconds: ["model time", duration],
-  similarity: ["similarity", (value) => Number(value).toFixed(4)], threshold: ["threshold", (value) => Number(value).toFixed(4)],
-};
-
-function figures(step) {
-  const shown = Object.entries(step.figures ?? {}).map(([key, value]) => {
-    const [title, text] = FIGURES[key] ?? [key.replace(/_tokens$/, " tokens").replaceAll("_", " "), count];
-    return h("div", null, h("dt", null, safe(title)), h("dd", null, text(value)));
-  });
-  const more = Object.entries(step.detail ?? {}).map(([key, value]) => h("div", null, h("dt", null, safe(key)), h("dd", null, h("bdi", null, safe(typeof value === "object" ? JSON.stringify(value) : value)))));
-  return shown.length + more.length ? h("dl", { class: "figures" }, shown, more) : null;
-}
-
-function openRequest(request, state) {
-  const dialog = find("request");
-  state.open = request.id;
-  const close = () => dialog.close();
-  const usage = (title, given) => given ? [h("dt", null, title), h("dd", null, number(given.input_tokens), " in",
-    given.cache_read_tokens === undefined ? null : [" (", number(given.cache_read_tokens), " read from the provider's cache)"], ", ", number(given.output_tokens), " out, ", exactMoney(given.cost_usd) === UNKNOWN ? ["cost ", unknown()] : exactMoney(given.cost_usd))] : null;
-  fill(dialog,
-    h("header", null, h("h2", { id: "request-title" }, "Request of ", when(request.at)), h("button", { type: "button", class: "plain", onclick: close, autofocus: true, "data-focus": "close" }, "Close")),
-    h("p", null, h("span", { class: `badge ${OUTCOME_TONE[request.outcome] ?? ""}` }, safe(request.outcome)), " ", OUTCOMES[request.outcome] ?? "", request.model ? [" \u00b7 ", name(request.model)] : null),
-    h("dl", { class: "facts" },
-      h("dt", null, "Id"), h("dd", null, h("code", null, h("bdi", null, safe(request.id)))),
-      Object.entries(request.who ?? {}).map(([key, value]) => [h("dt", null, key), h("dd", null, h("bdi", null, safe(value)))]),
-      h("dt", null, "Came in"), h("dd", null, request.came_in === undefined ? unknown() : [number(request.came_in), " tokens, estimated"]),
-      h("dt", null, "Went out"), h("dd", null, request.went_out === undefined ? (request.calls ? unknown() : "no model was called") : [number(request.went_out), ` tokens, ${request.went_out_measured ? "measured" : "estimated"}`]),
-      usage("Measured", request.measured), usage("Estimated", request.estimated),
-      request.saved ? [h("dt", null, "Saved, estimated"), h("dd", null, number(request.saved.tokens ?? null), " tokens, ", request.saved.usd === undefined ? unknown() : exactMoney(request.saved.usd))] : null,
-      request.shadow ? [h("dt", null, "Shadow"), h("dd", null, "would have saved ", number(request.shadow.tokens ?? null), " tokens, ", request.shadow.usd === undefined ? unknown() : exactMoney(request.shadow.usd))] : null),
-    h("h3", null, "What happened"),
-    h("ol", { class: "steps" }, request.steps.map((step) => h("li", { class: step.action === "failed" || step.action === "refused" ? "bad" : null },
-      h("p", { class: "step" }, h("span", { class: "more", title: utc(request.at + step.after) }, `+${duration(step.after)}`), " ", h("strong", null, h("bdi", null, safe(step.part ?? step.kind))), " ",
-        h("span", { class: "badge" }, safe(step.action ?? step.kind)), step.mode === "shadow" ? h("span", { class: "badge" }, "shadow") : null),
-      step.reason ? h("p", null, h("bdi", null, safe(step.reason))) : null, figures(step),
-      h("p", { class: "more" }, `${safe(step.kind)} `, h("code", null, h("bdi", null, safe(step.id))))))),
-    request.left_out ? h("p", { class: "note" }, `${count(request.left_out)} more events are not on this page.`) : null);
-  if (!dialog.open) dialog.showModal();
+  find("found").textContent = `${count(rows.length)} of the newest ${plural(total, "request")}`;
+  fill(
+    find("chip"),
+    state.only
+      ? h(
+          "button",
+          {
+            type: "button",
+            class: "chip",
+            "data-focus": "chip",
+            onclick: () => {
+              state.only = null;
+              redraw();
+            },
+          },
+          `${state.only.by} = `,
+          state.only.key === null ? UNKNOWN : shortened(state.only.key, 30),
+          h("span", { "aria-hidden": "true" }, " \u00d7"),
+          h("span", { class: "hidden" }, ", show all again"),
+        )
+      : null,
+  );
+  const turn = (by, title, sign) =>
+    h(
+      "button",
+      {
+        type: "button",
+        class: "plain",
+        disabled: state.page + by < 0 || state.page + by >= pages,
+        "aria-label": title,
+        "data-focus": `turn-${by}`,
+        onclick: () => {
+          state.page += by;
+          redraw();
+        },
+      },
+      sign,
+    );
+  fill(
+    find("requests"),
+    rows.length
+      ? table("Requests", columns, shown, { quiet: true })
+      : nothing(total ? "No request matches." : "No requests yet. They appear here as soon as an agent makes one."),
+    pages > 1
+      ? h(
+          "nav",
+          { class: "pages", "aria-label": "Pages of requests" },
+          turn(-1, "Page before", "\u2190"),
+          h("span", null, `${count(state.page + 1)} of ${count(pages)}`),
+          turn(1, "Next page", "\u2192"),
+        )
+      : null,
+    total >= data.requests.most
+      ? h(
+          "p",
+          { class: "note" },
+          `Only the newest ${count(total)} requests are on this page; all sums above are over every event. tokopt export writes all of them.`,
+        )
+      : null,
+  );
 }

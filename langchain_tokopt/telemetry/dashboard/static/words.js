@@ -6,10 +6,12 @@ const UNKNOWN = "unknown";
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu;
 
 function safe(value) {
-  return String(value).replace(/[\n\t\r]+/g, " ").replace(HIDDEN, (sign) => {
-    const code = sign.codePointAt(0);
-    return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`;
-  });
+  return String(value)
+    .replace(/[\n\t\r]+/g, " ")
+    .replace(HIDDEN, (sign) => {
+      const code = sign.codePointAt(0);
+      return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`;
+    });
 }
 
 function shortened(value, most = 60) {
@@ -25,10 +27,16 @@ function count(value) {
   return value < 0 ? `\u2212${grouped(String(-value))}` : grouped(String(value));
 }
 
+const plural = (value, what) => `${count(value)} ${what}${value === 1 ? "" : "s"}`;
+
 // Three digits and a unit, for axes and tiles; the exact number stands in the title.
 function brief(value) {
   if (value === null || value === undefined) return UNKNOWN;
-  for (const [size, unit] of [[1e9, "B"], [1e6, "M"], [1e3, "k"]]) {
+  for (const [size, unit] of [
+    [1e9, "B"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ]) {
     if (Math.abs(value) >= size) return `${Number((value / size).toPrecision(3))}${unit}`;
   }
   return Number.isInteger(value) ? count(value) : String(Number(value.toPrecision(3)));
@@ -73,13 +81,22 @@ function duration(seconds) {
 
 // A time span in whole units, rounded down.
 function age(seconds) {
-  for (const [unit, length] of [["d", 86400], ["h", 3600], ["min", 60]]) {
+  for (const [unit, length] of [
+    ["d", 86400],
+    ["h", 3600],
+    ["min", 60],
+  ]) {
     if (seconds >= length) return `${Math.floor(seconds / length)} ${unit}`;
   }
   return `${Math.max(0, Math.floor(seconds))} s`;
 }
 
-const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const CLOCK = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hourCycle: "h23",
+});
 const MINUTE = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const BIG = 8.64e12; // seconds; beyond it there are no dates
