@@ -96,6 +96,22 @@ def test_a_full_batch_is_written_at_once() -> None:
     assert disk.names == [str(n) for n in range(500)]
 
 
+def test_between_two_batches_something_else_is_done_until_there_is_no_more() -> None:
+    disk, left, done = Disk(), [1, 2, 3], threading.Event()
+
+    def between() -> bool:
+        left.pop()
+        if not left:
+            done.set()
+        return bool(left)
+
+    queue = BatchWriter(disk, flush_seconds=0.01, max_queue=10, between=between)
+    queue.put(event("a"))
+    assert done.wait(timeout=30)
+    queue.close()
+    assert disk.names == ["a"]
+
+
 def test_a_full_queue_drops_the_oldest_and_counts_them() -> None:
     disk = Disk()
     queue = writer(disk, max_queue=3)
