@@ -3,6 +3,7 @@
 from langchain_tokopt.telemetry.callback import UsageCallback
 from langchain_tokopt.telemetry.fan_out import FanOut
 from langchain_tokopt.telemetry.otel import OtelSink
+from langchain_tokopt.telemetry.recommendation import Recommendation
 from langchain_tokopt.telemetry.report import (
     CacheReport,
     FailureReport,
@@ -14,6 +15,7 @@ from langchain_tokopt.telemetry.report import (
     Saved,
     Usage,
 )
+from langchain_tokopt.telemetry.report_details import AgentSpend, BudgetLine, Slice, SpanBefore, TokenShares
 from langchain_tokopt.telemetry.rows import StoredEvent
 from langchain_tokopt.telemetry.run_metadata import RunMetadata
 from langchain_tokopt.telemetry.sightings import Sightings
@@ -23,6 +25,8 @@ from langchain_tokopt.telemetry.tracking import tokopt_usage
 from langchain_tokopt.telemetry.usage import UsageMiddleware
 
 __all__ = [
+    "AgentSpend",
+    "BudgetLine",
     "CacheReport",
     "CallTotals",
     "FailureReport",
@@ -31,13 +35,17 @@ __all__ = [
     "OtelSink",
     "PartReport",
     "Percentiles",
+    "Recommendation",
     "Report",
     "Repriced",
     "RunMetadata",
     "Saved",
     "Sightings",
+    "Slice",
+    "SpanBefore",
     "StoredEvent",
     "Telemetry",
+    "TokenShares",
     "Usage",
     "UsageCallback",
     "UsageMiddleware",

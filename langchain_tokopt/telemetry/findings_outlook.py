@@ -138,7 +138,8 @@ def _standing(line: BudgetLine) -> str:
             f"{percent(line.coverage)})"
         )
     runs_out = "" if line.runs_out_at is None else f"; the limit is reached about {moment(line.runs_out_at)}"
-    return f"{spent}; {amount(line.expected, line.unit)} is expected{ends}{between}{runs_out}."
+    rough = "; a guess, from hardly any history" if line.rough else ""
+    return f"{spent}; {amount(line.expected, line.unit)} is expected{ends}{between}{runs_out}{rough}."
 
 
 def to_do(report: Report) -> list[str]:

@@ -40,6 +40,7 @@ def _runs_out(line: BudgetLine, lines: Sequence[BudgetLine]) -> Recommendation |
     left, ahead = max(Decimal(0), limit - spent), expected - spent
     pace = percent(left / ahead) if ahead > 0 else "0%"
     when = "" if line.runs_out_at is None else f"; it runs out about {moment(line.runs_out_at)}"
+    beyond = line.low is not None and line.low > line.limit
     likely = ""
     if line.low is not None and line.high is not None and line.coverage is not None:
         between = f"{amount(line.low, line.unit)} and {amount(line.high, line.unit)}"
@@ -57,10 +58,12 @@ def _runs_out(line: BudgetLine, lines: Sequence[BudgetLine]) -> Recommendation |
             f"{amount(line.spent, line.unit)} of {amount(line.limit, line.unit)} is spent; by the end of the period "
             f"{amount(line.expected, line.unit)} is expected{likely}{when}"
         ),
-        confidence="medium" if line.low is not None and line.low > line.limit else "low",
+        confidence="medium" if beyond and not line.rough else "low",
         why=(
-            "the whole interval of the forecast is beyond the limit"
-            if line.low is not None and line.low > line.limit
+            "the forecast is a guess from hardly any history"
+            if line.rough
+            else "the whole interval of the forecast is beyond the limit"
+            if beyond
             else "the limit is inside the interval of the forecast"
         ),
         caveat="A forecast goes by what was spent so far; a hard limit refuses calls when it is reached.",

@@ -103,6 +103,7 @@ def _with(line: BudgetLine, forecast: Any) -> BudgetLine:
         high=value("high"),
         coverage=_of(forecast, "coverage"),
         runs_out_at=_unix(_of(forecast, "runs_out_at")),
+        steps=_of(forecast, "steps"),
     )
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+# With fewer whole hours or days, a forecast is a guess.
+FEWEST_STEPS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,7 @@ class BudgetLine:
         high: to here.
         coverage: Such as 0.8.
         runs_out_at: When the limit will be reached, Unix time; `None` when it will not be, or there is no forecast.
+        steps: How many whole hours or days the forecast is made from; `None` without one, or where it does not say.
     """
 
     budget: str
@@ -117,9 +121,15 @@ class BudgetLine:
     high: Decimal | int | None = None
     coverage: float | None = None
     runs_out_at: float | None = None
+    steps: int | None = None
 
     @property
     def share(self) -> float:
         """How much of the limit is spent or held."""
         taken: Any = self.spent + self.held
         return float(taken / self.limit) if self.limit else 1.0
+
+    @property
+    def rough(self) -> bool:
+        """Whether the forecast is made from too little to go by."""
+        return self.steps is not None and self.steps < FEWEST_STEPS

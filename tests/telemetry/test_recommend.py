@@ -365,6 +365,9 @@ def test_a_budget_that_runs_out_is_to_be_raised_or_spent_from_more_slowly() -> N
     assert found.confidence == "medium"
     assert "it runs out about 2027-01-15 08:00 UTC" in found.basis
     assert only(recommendations(evidence(), budgets=[line(low=USD(45))])).confidence == "low"
+    assert only(recommendations(evidence(), budgets=[line(steps=4)])).confidence == "medium"
+    guessed = only(recommendations(evidence(), budgets=[line(steps=3)]))
+    assert (guessed.confidence, guessed.why) == ("low", "the forecast is a guess from hardly any history")
 
 
 def test_a_raised_limit_keeps_the_limits_in_other_units() -> None:

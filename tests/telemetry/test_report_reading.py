@@ -347,6 +347,8 @@ def test_a_budget_tells_where_it_stands_and_what_is_to_come(memory: EventStore) 
     assert (line.node, line.per, line.unit, line.limit, line.spent, line.share) == ("team", "day", "calls", 10, 6, 0.6)
     assert line.expected is not None
     assert line.expected >= 6
+    assert line.rough
+    assert any(finding.endswith("; a guess, from hardly any history.") for finding in found.findings)
 
 
 def test_budgets_are_told_without_any_event(memory: EventStore) -> None:
