@@ -112,7 +112,7 @@ class Server:
         self._thread.join()
         self._http.server_close()
         self._http.hang_up()
-        self._ahead.join()
+        self._ahead.join(_IDLE)
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 // Charts on canvas, each with a reading of the bucket under the pointer or the arrow keys, and a table behind it.
 
 const plots = new Set();
+const HEIGHT = 184; // of a chart, in CSS pixels, as in the style sheet
 
 // The colour behind a CSS variable, as a canvas takes it.
 function colour(variable, alpha = 1) {
@@ -140,7 +141,7 @@ function draw(area, reading, { start, every, series, text, axis, stacked, range 
     plot = new uPlot(
       {
         width: Math.max(200, area.clientWidth),
-        height: 170,
+        height: HEIGHT,
         legend: { show: false },
         padding: [8, 8, 0, 0],
         cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
@@ -153,7 +154,7 @@ function draw(area, reading, { start, every, series, text, axis, stacked, range 
             ...side,
             grid: { show: false },
             space: 70,
-            size: 28,
+            size: 40,
             values: [
               [86400 * 28, "{DD} {MMM}", null, null, null, null, null, null, 1],
               [86400, "{DD} {MMM}", null, null, null, null, null, null, 1],
@@ -187,7 +188,7 @@ function draw(area, reading, { start, every, series, text, axis, stacked, range 
   };
   const watch = new ResizeObserver(() => {
     if (plot === null) make();
-    else plot.setSize({ width: Math.max(200, area.clientWidth), height: 170 });
+    else plot.setSize({ width: Math.max(200, area.clientWidth), height: HEIGHT });
   });
   watch.observe(area);
   let at = null;
