@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from langchain_tokopt.cli import telemetry_options
 from langchain_tokopt.cli.common import write_pieces
@@ -229,6 +230,17 @@ def test_json_lines_have_nothing_that_a_terminal_obeys(tmp_path: Path) -> None:
     assert is_harmless(out)
     assert out.isascii()
     assert objects(out)[0]["error"] == HOSTILE
+
+
+def test_csv_is_exact_in_a_pipe_and_spelled_out_in_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep([Failure(at=NOW, part="p", error=HOSTILE)], tmp_path / "data")
+    given = ("export", "--format", "csv", "--data-dir", str(tmp_path / "data"))
+    assert table(run(*given)[1])[0]["error"] == HOSTILE
+    monkeypatch.setattr(Console, "is_terminal", property(lambda _: True))
+    code, out, _ = run(*given)
+    assert code == 0
+    assert is_harmless(out.replace("\t", " "))
+    assert "a\\u202e\\x9b[2J\\x1b]0;t\\x07[red]b[/red]" in out
 
 
 def test_what_no_calendar_or_json_has_is_left_open() -> None:

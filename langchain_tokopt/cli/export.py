@@ -69,14 +69,26 @@ def export(
             nothing(f"There is no such event.{kept}")
         pieces = FORMATS[form](chain((found,), events))
         if target is None:
-            for piece in pieces:
-                typer.echo(piece, nl=False)
+            _print(pieces)
             return
         write_pieces(target, pieces)
         if json_:
             print_json({"file": str(target), "format": form, "events": seen.count, **seen.times()})
         else:
             typer.echo(safe(f"Wrote {seen.count:,} {'event' if seen.count == 1 else 'events'} to {target}."))
+
+
+def _print(pieces: Iterator[str]) -> None:
+    """Write to the standard output as it is, or so that a terminal obeys nothing of it."""
+    import sys
+
+    from langchain_tokopt.cli.shown import console, safe
+
+    if console().is_terminal:
+        pieces = (safe(piece, lines=True) for piece in pieces)
+    # Not line by line with `typer.echo`, which flushes each.
+    sys.stdout.writelines(pieces)
+    sys.stdout.flush()
 
 
 def _tell_what_is_gone(store: EventStore, first: float | None, last: float | None) -> None:
