@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Other views of figures use these as well.
 __all__ = ["amount", "duration", "findings", "money", "number", "times"]
 
+_MOST_PARTS: Final = 8
 _MOST_FAILURES: Final = 5
 
 
@@ -74,7 +75,7 @@ def _savings(report: Report) -> list[str]:
         unknown = f", and what {times(report.saved.unpriced)} saved at unknown prices" if report.saved.unpriced else ""
         sentence = f"{_net(report, report.net_saved_usd)}{unknown}; the optimiser made no model calls of its own."
         found.append(sentence[0].upper() + sentence[1:])
-    for part in sorted(report.parts, key=_by_money):
+    for part in sorted(report.parts, key=_by_money)[:_MOST_PARTS]:
         if part.real.applied:
             found.append(f"Estimate: {_did(part, part.real)} {_saved(part.real, 'saved', 'cost')}.")
         if part.shadow.applied:

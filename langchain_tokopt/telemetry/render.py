@@ -31,7 +31,7 @@ def to_markdown(report: Report) -> str:
         lines += ["", f"## {_text(table.title)}", ""]
         lines.append(f"| {' | '.join(table.head)} |")
         lines.append(f"|{'|'.join('---:' if table.on_the_right(n) else '---' for n in range(len(table.head)))}|")
-        lines += [f"| {' | '.join(_text(cell) for cell in row)} |" for row in table.rows]
+        lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in table.rows]
     return "\n".join(lines) + "\n"
 
 
@@ -62,6 +62,10 @@ def _recommendation(n: int, one: Recommendation) -> list[str]:
 
 
 def _text(text: str) -> str:
-    """Text in which nothing is markup: names and errors come from outside."""
-    escaped = _MARKUP.sub(lambda found: f"\\{found[0]}", plain(text))
-    return _BEGINS.sub(r"\1\\\2", escaped)
+    """Text in which nothing is markup, also at the beginning of a line: names and errors come from outside."""
+    return _BEGINS.sub(r"\1\\\2", _cell(text))
+
+
+def _cell(text: str) -> str:
+    """The same for a cell of a table, where nothing begins a list."""
+    return _MARKUP.sub(lambda found: f"\\{found[0]}", plain(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from langchain_tokopt.telemetry.kpis_chance import wilson
@@ -128,8 +129,25 @@ def _agents(report: Report) -> Table:
         )
         for one in report.agents
     ]
+    if report.agent_count > len(report.agents):
+        rows.append(_other_agents(report))
     head = ("Agent", "Requests", "Calls", "Measured", "Estimated", "Calls without a price")
     return Table("By agent", head, rows if any(one.agent is not None for one in report.agents) else ())
+
+
+def _other_agents(report: Report) -> tuple[str, ...]:
+    """What is left of the whole for those that have no row of their own."""
+    whole, shown = (report.measured, report.estimated), report.agents
+    calls = sum(usage.calls for usage in whole) - sum(one.calls for one in shown)
+    unpriced = sum(usage.unpriced for usage in whole) - sum(one.unpriced for one in shown)
+    usd = [
+        None if usage.cost_usd is None else usage.cost_usd - sum((one or Decimal(0) for one in given), Decimal(0))
+        for usage, given in zip(
+            whole, ([one.measured_usd for one in shown], [one.estimated_usd for one in shown]), strict=True
+        )
+    ]
+    rest = times(report.agent_count - len(shown), "other agent")
+    return rest, "-", number(calls), *(_known(money(one), one is not None) for one in usd), number(unpriced)
 
 
 def _parts(report: Report) -> Table:
@@ -236,7 +254,7 @@ def _trouble(report: Report) -> Table:
     for failure in report.failures:
         errors = "; ".join(f"{said(error or 'unknown')} ({number(count)})" for error, count in failure.errors) or "-"
         rows.append((f"{name(failure.part)} stepped aside", number(failure.count), errors))
-    return Table("Trouble", ("What", "Count", "Most often"), rows, words=True)
+    return Table("Trouble", ("What", "Count", "Most often"), _short(rows), words=True)
 
 
 def _known(shown: str, known: bool) -> str:

@@ -176,6 +176,7 @@ class Report:
         slice_seconds: How long each of `slices` is; 0 without any.
         slices: The span in stretches of time, the first to the last in which something happened, without gaps.
         agents: Who spent most, the dearest first, at most `MOST_AGENTS` of them.
+        agent_count: How many agents there are, calls of nobody who is known as one of them.
         tokens: Where the tokens of agents' calls go.
         before: The span of the same length before; `None` where no hours were asked for, or nothing is on record.
         budgets: Where limits stand, with their forecasts, as the caller gave them.
@@ -212,6 +213,7 @@ class Report:
     slice_seconds: int = 0
     slices: tuple[Slice, ...] = ()
     agents: tuple[AgentSpend, ...] = ()
+    agent_count: int = 0
     tokens: TokenShares | None = None
     before: SpanBefore | None = None
     budgets: tuple[BudgetLine, ...] = ()
@@ -281,6 +283,8 @@ def _plain(value: Any) -> Any:
         }
         if isinstance(value, CacheReport):
             shown["hit_rate"] = value.hit_rate
+        if isinstance(value, BudgetLine):
+            shown["share"] = value.share
         return shown
     if isinstance(value, tuple):
         return [_plain(each) for each in value]

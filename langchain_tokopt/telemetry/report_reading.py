@@ -81,11 +81,13 @@ def read_report(
 def _with_details(report: Report, store: EventStore, span: Span) -> Report:
     readings = Readings(store)
     length, slices = _slices(report, store, readings, span)
+    agents = _agents(readings, span)
     return replace(
         report,
         slice_seconds=length,
         slices=slices,
-        agents=_agents(readings, span),
+        agents=agents[:MOST_AGENTS],
+        agent_count=len(agents),
         tokens=_tokens(store, span),
         before=None if span.since is None or report.hours is None else _before(readings, span.since, report.hours),
     )
@@ -144,7 +146,7 @@ def _agents(readings: Readings, span: Span) -> tuple[AgentSpend, ...]:
         # Only the order goes by both; nowhere are they shown as a sum.
         return -(one.measured_usd or Decimal(0)) - (one.estimated_usd or Decimal(0)), -one.calls, one.agent or ""
 
-    return tuple(sorted((one for one in found if one.calls), key=rank)[:MOST_AGENTS])
+    return tuple(sorted((one for one in found if one.calls), key=rank))
 
 
 def _before(readings: Readings, since: float, hours: float) -> SpanBefore | None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from langchain_tokopt.prefix import Segment, split
 from langchain_tokopt.pricing import MILLION, Rates
+from langchain_tokopt.telemetry.recommend_replay import prompt_use
 from langchain_tokopt.telemetry.report import Repriced
 
 
@@ -25,9 +25,9 @@ def reprice_calls(prompts: Iterable[Mapping[str, Any]], rates: Rates) -> Reprice
             unknown += n
             continue
         total, repeated = int(row["input_tokens"]), int(row["repeated"] or 0)
-        start, rest = Segment(b"start", repeated), Segment(b"rest", total - repeated)
-        cost += n * split((start,), (start, rest), rates).cost(rates)
-        cost += int(row["output"] or 0) * rates.output / MILLION
+        reached = rates.for_prompt(total)
+        cost += n * prompt_use(total, repeated, reached).cost(reached)
+        cost += int(row["output"] or 0) * reached.output / MILLION
         calls += n
         without_prefix += n if row["repeated"] is None else 0
     return Repriced(

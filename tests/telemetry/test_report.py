@@ -406,6 +406,14 @@ def test_later_events_do_not_change_what_a_report_says_of_other_rates(telemetry:
     )
 
 
+def test_prices_that_rise_with_the_prompt_are_those_of_each_prompt(telemetry: Telemetry) -> None:
+    dearer = Rates(input=USD(2), output=USD(20))
+    tiered = Rates(input=USD(1), output=USD(10), tiers=((1000, dearer),))
+    made = report(telemetry, call(1000, 100, "1"), call(1001, 100, "1"))
+    (repriced,) = made.cost_at([tiered])
+    assert repriced.cost_usd == (USD(1000) + 10 * 100 + 2 * 1001 + 20 * 100) / 1_000_000
+
+
 def test_nothing_costs_nothing_anywhere(telemetry: Telemetry) -> None:
     assert report(telemetry).cost_at([PLAIN]) == [
         Repriced(provider="p", model="plain", calls=0, cost_usd=USD(0), without_prefix=0, unknown=0)

@@ -135,6 +135,12 @@ def test_agents_are_told_apart_the_dearest_first(store: EventStore) -> None:
     )
 
 
+def test_agents_without_a_row_of_their_own_are_the_rest_of_the_whole(memory: EventStore) -> None:
+    found = read(memory, *[call(NOW - 60, str(n), agent=f"a{n}") for n in range(1, 16)])
+    assert (len(found.agents), found.agent_count) == (10, 15)
+    assert "| 5 other agents | - | 5 | \\$15.00 | - | 0 |" in found.to_markdown()
+
+
 def test_the_dearest_agent_and_model_are_named_with_their_share(memory: EventStore) -> None:
     found = read(
         memory,
