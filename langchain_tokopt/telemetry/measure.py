@@ -63,10 +63,10 @@ def rolled_up_note(store: EventStore, since: float | None) -> str | None:
     Raises:
         StoreError: The database cannot be read.
     """
-    rolled = Readings(store).extent(Span(since)).rolled
-    if rolled is None:
+    known = Readings(store).singles(Span(since)).since
+    if known is None or known == since:
         return None
-    when = datetime.fromtimestamp(rolled, timezone.utc)
+    when = datetime.fromtimestamp(known, timezone.utc)
     return (
         f"What happened before {when:%Y-%m-%d %H:%M} UTC is kept as sums only: reasons, errors and costs at other "
         f"prices do not cover it, and times are within {ERROR:.0%}."

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from langchain_tokopt.forks import follow_forks
 from langchain_tokopt.telemetry.rollups_upkeep import Upkeep
 from langchain_tokopt.telemetry.snapshots import Taken
 from langchain_tokopt.telemetry.store import EventStore
@@ -56,6 +57,7 @@ class Chores:
         self._watched: dict[str, _Watched] = {}
         self._said: set[str] = set()
         self._one_at_a_time = threading.Lock()
+        follow_forks(self, level=1)  # the database rests below
 
     def watch(self, name: str, figures: Callable[[], Mapping[str, Any]], *, every_seconds: float) -> None:
         """Take a snapshot of `figures()` now and then."""
@@ -109,6 +111,12 @@ class Chores:
             self._said.add(what)
             log.warning("telemetry: %s failed and is tried again later: %s: %s", what, type(error).__name__, error)
 
+    # --- forks -------------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None: ...
+
+    def after_fork_in_parent(self) -> None: ...
+
     def after_fork_in_child(self) -> None:
-        """Nothing that the parent held is held here."""
+        """Nothing that another thread of the parent held is held here."""
         self._one_at_a_time = threading.Lock()

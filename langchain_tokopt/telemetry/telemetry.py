@@ -46,6 +46,7 @@ class Telemetry:
     into sums by the day, which stay; whatever adds up gives the same figures as before. Threads, runs, single requests,
     reasons, errors and costs at other prices are not in the sums, and percentiles are known to 5 %; whoever asks for
     more is told. One of the processes that share a database does this, a little at a time, in the thread that writes.
+    Where every process ends within a minute, none does: let something call `roll_up` now and then.
 
     Args:
         database: Where events are kept; one in memory by default.
