@@ -75,7 +75,7 @@ def _savings(report: Report) -> list[str]:
         unknown = f", and what {times(report.saved.unpriced)} saved at unknown prices" if report.saved.unpriced else ""
         sentence = f"{_net(report, report.net_saved_usd)}{unknown}; the optimiser made no model calls of its own."
         found.append(sentence[0].upper() + sentence[1:])
-    for part in sorted(report.parts, key=_by_money)[:_MOST_PARTS]:
+    for part in sorted(report.parts, key=lambda part: part.rank)[:_MOST_PARTS]:
         if part.real.applied:
             found.append(f"Estimate: {_did(part, part.real)} {_saved(part.real, 'saved', 'cost')}.")
         if part.shadow.applied:
@@ -155,10 +155,6 @@ def _net(report: Report, usd: Decimal) -> str:
     spent = report.measured.cost_usd
     share = "" if not spent or not usd or report.measured.unpriced else f", {percent(usd / spent)} of what calls cost"
     return f"an estimated {money(usd)} was saved{share}"
-
-
-def _by_money(part: PartReport) -> tuple[Decimal, str]:
-    return -max(abs(saved.usd or Decimal(0)) for saved in (part.real, part.shadow)), part.part
 
 
 def _hours(hours: float) -> str:

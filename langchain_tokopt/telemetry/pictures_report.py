@@ -88,7 +88,7 @@ def _spent(measured: Decimal | None, estimated: Decimal | None) -> Iterator[Bar]
 
 def _parts(report: Report, title: str) -> str | None:
     rows = []
-    for part in report.parts:
+    for part in sorted(report.parts, key=lambda part: part.rank):
         found = []
         tones: tuple[tuple[Saved, Tone, str], ...] = (
             (part.real, "saved", ""),

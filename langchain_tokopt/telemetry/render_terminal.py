@@ -125,7 +125,7 @@ def _bars(report: Report) -> list[tuple[str, list[tuple[str, Decimal, str]]]]:
     ]
     parts = [
         (f"{name(one.part)}{word}", saved.usd, money(saved.usd))
-        for one in report.parts
+        for one in sorted(report.parts, key=lambda part: part.rank)
         for saved, word in ((one.real, ""), (one.shadow, ", shadow"))
         if saved.usd
     ]

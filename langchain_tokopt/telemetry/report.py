@@ -81,6 +81,11 @@ class PartReport:
     skipped: int = 0
     reasons: tuple[tuple[str, int], ...] = ()
 
+    @property
+    def rank(self) -> tuple[Decimal, str]:
+        """Sorts the parts by what they saved or lost, the most first."""
+        return -max(abs(saved.usd or Decimal(0)) for saved in (self.real, self.shadow)), self.part
+
 
 @dataclass(frozen=True, kw_only=True)
 class CacheReport:
