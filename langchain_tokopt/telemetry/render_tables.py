@@ -118,7 +118,7 @@ def _models(report: Report) -> Table:
 
 
 def _agents(report: Report) -> Table:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             name(one.agent, "without a name"),
             number(one.requests),
