@@ -21,7 +21,7 @@ from langchain_tokopt.telemetry.readings_figures import (
     place_of,
     steps_of,
 )
-from langchain_tokopt.telemetry.readings_requests import RequestLine, Step, Story, request_lines, stories_of
+from langchain_tokopt.telemetry.readings_requests import RequestLine, request_lines
 from langchain_tokopt.telemetry.readings_sources import (
     EVENTS,
     SUMS,
@@ -32,7 +32,8 @@ from langchain_tokopt.telemetry.readings_sources import (
     shared_requests,
     start_of,
 )
-from langchain_tokopt.telemetry.readings_times import Observations, rolled_times, times_of
+from langchain_tokopt.telemetry.readings_stories import Step, Story, stories_of
+from langchain_tokopt.telemetry.readings_times import Observations, add_rolled, add_single, times_of
 from langchain_tokopt.telemetry.readings_words import (
     DIMENSIONS,
     CallFigures,
@@ -152,28 +153,14 @@ class Readings:
         Told apart by "part", what is added is the time of each part in each request. Of what is rolled up, times are
         known to 5 %, and a request counts wholly at its first timed event.
         """
-        from sqlalchemy import text
-
-        columns = "".join(f"{column(name)} AS key_{n}, " for n, name in enumerate(by))
-        start = start_of(every, self._store.database.dialect)
-        limits, given = conditions(span)
-        where = " AND ".join(["seconds IS NOT NULL", *limits])
-        groups = ", ".join([*(str(n + 1) for n in range(len(by) + (1 if every else 0))), "COALESCE(request, id)"])
-        keys = f"{columns}{start} AS start" if every else columns.removesuffix(", ")
-        keys = f"{keys}, " if keys else ""
-        added = f"SELECT {keys}SUM(seconds) AS s FROM {TABLE} WHERE {where} GROUP BY {groups}"  # noqa: S608 - names of ours
-        answered = " AND ".join(["kind = 'ModelCall'", "error IS NULL", "latency_seconds IS NOT NULL", *limits])
-        latency = f"SELECT {keys}latency_seconds AS s FROM {TABLE} WHERE {answered}"  # noqa: S608 - names of ours
-        found: dict[str, Observations] = {}
+        added, latency = (Observations(len(by), every is not None) for _ in range(2))
         with self._store.reading() as connection:
             rolled = rolled_in(connection, span)
             refuse_what_is_gone(rolled, span, by)
-            for what, query in (("added", added), ("latency", latency)):
-                found[what] = Observations(len(by), every is not None)
-                found[what].add(connection.execute(text(query), given))
+            add_single(connection, span, by, every, added=added, latency=latency)
             if rolled is not None:
-                rolled_times(connection, span, by, every, added=found["added"], latency=found["latency"])
-        return times_of(found["added"], found["latency"])
+                add_rolled(connection, span, by, every, added=added, latency=latency)
+        return times_of(added, latency)
 
     def reasons(self, span: Span, *, limit: int = 100) -> tuple[Reason, ...]:
         """Why parts did what they did or left it, what was refused and what failed; the `limit` most frequent."""

@@ -1,4 +1,4 @@
-"""Single requests: a line for each of many, and all that happened in one, in order."""
+"""Single requests, a line for each of many."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_tokopt.errors import ConfigurationError
-from langchain_tokopt.events import Event, Who
+from langchain_tokopt.events import Who
 from langchain_tokopt.pricing import from_nano
 from langchain_tokopt.telemetry.readings_sources import conditions
 from langchain_tokopt.telemetry.readings_words import Order, Outcome, Span
 from langchain_tokopt.telemetry.report import Saved, Usage
-from langchain_tokopt.telemetry.rows import name_of, to_event
 from langchain_tokopt.telemetry.store import TABLE
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ _RANKS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "saved": ("SUM(saved_nano)", "kind IN ('Decision', 'CacheLookup') AND saved_nano IS NOT NULL AND mode <> 'shadow'"),
 }
-_PAGE = 400
+PAGE = 400
 _MOST = 10_000
 _DID: Final = ("exact", "semantic", "applied")
 _USAGE: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -96,56 +95,6 @@ class RequestLine:
     events: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One thing that happened in a request.
-
-    Attributes:
-        at: Unix time in seconds.
-        after: Seconds since the first event of the request.
-        kind: The class of the event.
-        part: Who did it: "model", "cache", "tools", "budget" ...
-        action: What was done: "applied", "skipped", "miss", "reserved", "failed" ...
-        mode: "optimize", or "shadow" for what was only computed.
-        reason: Why, in the part's words; for what failed, the error.
-        figures: What is known of tokens, money (USD, exact decimal text), seconds, similarity; nothing that is not.
-        detail: What else the part says.
-        event: The event itself.
-    """
-
-    at: float
-    after: float
-    kind: str
-    part: str | None
-    action: str | None
-    mode: str
-    reason: str | None
-    figures: Mapping[str, int | float | str]
-    detail: Mapping[str, Any]
-    event: Event
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
-    """One request in full: its `line`, and its `steps` in order.
-
-    Attributes:
-        came_in: Input tokens before any part changed them, by our estimate; `None` if no part counted.
-        went_out: Input tokens that the last call was made with: as the provider reported if `went_out_measured`, else
-            by our estimate; `None` if there was no call, or nobody counted.
-        went_out_measured: Whether the provider reported `went_out`.
-    """
-
-    line: RequestLine
-    steps: tuple[Step, ...]
-    came_in: int | None = None
-    went_out: int | None = None
-    went_out_measured: bool = False
-
-
-# --- many ------------------------------------------------------------------------------------------------------------
-
-
 def request_lines(
     connection: Connection, span: Span, *, limit: int, order: Order, where: Mapping[str, str | None]
 ) -> tuple[RequestLine, ...]:
@@ -160,13 +109,13 @@ def request_lines(
     if order in ("newest", "oldest"):
         found = _by_time(connection, [*tests, _SEEDS[outcome or "none"]], given, newest=order == "newest")
     elif order in _RANKS:
-        found = _by_rank(connection, tests, given, order, page=_PAGE if outcome else min(limit, _PAGE))
+        found = _by_rank(connection, tests, given, order, page=PAGE if outcome else min(limit, PAGE))
     else:
         names = ("newest", "oldest", *_RANKS)
         raise ConfigurationError("order", order, f"use one of {', '.join(map(repr, names))}")
     lines: list[RequestLine] = []
     for keys in found:
-        rows = _rows_of(connection, keys)
+        rows = rows_of(connection, keys)
         lines += [line for key in keys if (line := line_of(key, rows[key])).outcome == (outcome or line.outcome)]
         if len(lines) >= limit:
             break
@@ -189,12 +138,12 @@ def _by_time(
             f"SELECT {_KEY} AS request_key, at, seq FROM {TABLE} WHERE {' AND '.join([*tests, *past])} "  # noqa: S608 - names of ours
             f"ORDER BY at {way}, seq {way} LIMIT :page"
         )
-        rows = connection.execute(text(query), {**given, **after, "page": _PAGE}).mappings().all()
+        rows = connection.execute(text(query), {**given, **after, "page": PAGE}).mappings().all()
         fresh = list(dict.fromkeys(row["request_key"] for row in rows if row["request_key"] not in seen))
         seen.update(fresh)
         if fresh:
             yield fresh
-        if len(rows) < _PAGE:
+        if len(rows) < PAGE:
             return
         after = {"at": rows[-1]["at"], "seq": rows[-1]["seq"]}
 
@@ -214,7 +163,7 @@ def _by_rank(
             yield [row[0] for row in rows]
 
 
-def _rows_of(connection: Connection, keys: Sequence[str]) -> dict[str, list[Mapping[str, Any]]]:
+def rows_of(connection: Connection, keys: Sequence[str]) -> dict[str, list[Mapping[str, Any]]]:
     """All events of the requests, each in the order in which they happened."""
     from sqlalchemy import bindparam, text
 
@@ -309,74 +258,3 @@ def _sum(rows: Iterable[Mapping[str, Any]], name: str) -> Any:
 
 def _usd(nano: int | None) -> Decimal | None:
     return None if nano is None else from_nano(nano)
-
-
-# --- one -------------------------------------------------------------------------------------------------------------
-
-_FIGURES: Final = (
-    "tokens_before",
-    "tokens_after",
-    "saved_tokens",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "repeated_prefix_tokens",
-    "saved_input_tokens",
-    "saved_output_tokens",
-    "amount_tokens",
-    "similarity",
-    "threshold",
-    "seconds",
-    "latency_seconds",
-)
-_MONEY: Final[Mapping[str, str]] = {"cost_nano": "cost_usd", "saved_nano": "saved_usd", "amount_nano": "amount_usd"}
-_SAID_ELSEWHERE: Final = ("usage", "event")
-
-
-def stories_of(connection: Connection, keys: Sequence[str]) -> tuple[Story, ...]:
-    """All of each of the requests, in the order of the ids; ids of none are passed by."""
-    keys = [name_of(key) for key in keys]
-    found: list[Story] = []
-    for first in range(0, len(keys), _PAGE):
-        page = keys[first : first + _PAGE]
-        rows = _rows_of(connection, page)
-        found += [_story(key, rows[key]) for key in page if key in rows]
-    return tuple(found)
-
-
-def _story(key: str, rows: Sequence[Mapping[str, Any]]) -> Story:
-    calls = [row for row in rows if row["kind"] == "ModelCall" and not row["internal"]]
-    changes = [row for row in rows if row["kind"] == "Decision" and row["mode"] != "shadow"]
-    counted = next((row["tokens_before"] for row in changes if row["tokens_before"] is not None), None)
-    sent = calls[-1]["input_tokens"] if calls else None
-    return Story(
-        line=line_of(key, rows),
-        steps=tuple(_step(row, rows[0]["at"]) for row in rows),
-        came_in=counted,
-        went_out=sent,
-        went_out_measured=sent is not None and calls[-1]["usage_source"] == "provider",
-    )
-
-
-def _step(row: Mapping[str, Any], first: float) -> Step:
-    import json
-
-    figures: dict[str, int | float | str] = {name: row[name] for name in _FIGURES if row[name] is not None}
-    figures |= {shown: str(from_nano(row[name])) for name, shown in _MONEY.items() if row[name] is not None}
-    detail = json.loads(row["detail"]) if row["detail"] else {}
-    call = row["kind"] == "ModelCall"
-    action = ("failed" if row["error"] is not None else "answered") if call else row["action"]
-    return Step(
-        at=row["at"],
-        after=row["at"] - first,
-        kind=row["kind"],
-        part="model" if call else row["part"],
-        action="failed" if row["kind"] == "Failure" else action,
-        mode=row["mode"],
-        reason=row["reason"] if row["error"] is None else row["error"],
-        figures=figures,
-        detail={name: value for name, value in detail.items() if name not in _SAID_ELSEWHERE},
-        event=to_event(dict(row)),
-    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_tokopt.telemetry.readings_sources import conditions, start_of
 from langchain_tokopt.telemetry.readings_words import Place, Span, TimeFigures, Times, column
 from langchain_tokopt.telemetry.rollups_tables import ERROR, PLACE, PLACES, TIMES, seconds_of
+from langchain_tokopt.telemetry.store import TABLE
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -66,7 +67,31 @@ def times_of(added: Observations, latency: Observations) -> dict[Place, TimeFigu
     return {place: TimeFigures(first.get(place), second.get(place)) for place in dict.fromkeys([*first, *second])}
 
 
-def rolled_times(
+def add_single(
+    connection: Connection,
+    span: Span,
+    by: Sequence[str],
+    every: int | None,
+    *,
+    added: Observations,
+    latency: Observations,
+) -> None:
+    """Add the times of single events."""
+    from sqlalchemy import text
+
+    keys = [*(column(name) for name in by), *([start_of(every, connection.dialect.name)] if every is not None else [])]
+    tests, given = conditions(span)
+    groups = ", ".join([*(str(n + 1) for n in range(len(keys))), "COALESCE(request, id)"])
+    timed = " AND ".join(["seconds IS NOT NULL", *tests])
+    answered = " AND ".join(["kind = 'ModelCall'", "error IS NULL", "latency_seconds IS NOT NULL", *tests])
+    for query, into in (
+        (f"SELECT {', '.join([*keys, 'SUM(seconds)'])} FROM {TABLE} WHERE {timed} GROUP BY {groups}", added),  # noqa: S608
+        (f"SELECT {', '.join([*keys, 'latency_seconds'])} FROM {TABLE} WHERE {answered}", latency),  # noqa: S608
+    ):
+        into.add(connection.execute(text(query), given))
+
+
+def add_rolled(
     connection: Connection,
     span: Span,
     by: Sequence[str],
@@ -80,7 +105,7 @@ def rolled_times(
 
     by_part = "part" in (*by, *span.where)
     keys = [f"{column(name)} AS key_{n}" for n, name in enumerate(by)]
-    start = [start_of(every, connection.dialect.name)] if every else []
+    start = [start_of(every, connection.dialect.name)] if every is not None else []
     tests, given = conditions(span)
     places = ", ".join(f"p.{name}" for name in PLACE)
     source = (
