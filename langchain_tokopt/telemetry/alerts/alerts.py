@@ -123,7 +123,7 @@ class Alerts:
             if rule is None:
                 return None
             new = begun(rule, seen, now)
-            made = self._table.begin(new)
+            made = self._table.begin(new, heard_at=seen.heard_at)
             return Notice("raised", new.alert) if made and new.raised_at is not None else None
         if step == "drop" or (step == "lapse" and row.raised_at is None):
             self._table.drop(row)

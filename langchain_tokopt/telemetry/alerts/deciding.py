@@ -26,6 +26,7 @@ class Observation:
         target: Of the metric, if it has one.
         named: What is shown of the subject.
         told: Whether somebody who should know has already said that this is too much.
+        heard_at: When that was, where nobody could be asked how it is now.
         more: What else there is to say about it.
     """
 
@@ -37,6 +38,7 @@ class Observation:
     target: float | None = None
     named: str = ""
     told: bool = False
+    heard_at: float | None = None
     more: str = ""
 
 
@@ -85,4 +87,7 @@ def lapsed(row: Row, now: float) -> bool:
 
 
 def _note(row: Row, seen: Observation, now: float) -> Step | None:
-    return "note" if seen.value != row.value or now - row.seen_at >= _NOTED_EVERY_SECONDS else None
+    unseen = now - row.seen_at
+    if seen.heard_at is not None:  # who can ask knows better; but it must not lapse if there is nobody who can
+        return "note" if unseen >= row.lapses_after / 2 else None
+    return "note" if seen.value != row.value or unseen >= _NOTED_EVERY_SECONDS else None

@@ -148,10 +148,11 @@ class Observer:
             over = alert.resets_at if alert.resets_at is not None else alert.at + rule.window_hours * 3600
             if over <= now:
                 continue
-            one = replace(_limit(alert.budget, alert.path, alert.per, alert.spent / alert.limit), told=True)
+            share = alert.spent / alert.limit
+            one = replace(_limit(alert.budget, alert.path, alert.per, share), told=True, heard_at=alert.at)
             known = seen.get(one.subject)
             # Of a limit that somebody looked at just now, only that its owner wanted to hear of this share.
-            if known is None or known.told:
+            if known is None or known.heard_at is not None:
                 seen[one.subject] = _worse(known, one)
             elif known.value is not None and known.value >= alert.share:
                 seen[one.subject] = replace(known, told=True)

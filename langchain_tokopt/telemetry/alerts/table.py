@@ -148,17 +148,24 @@ class AlertTable:
 
     # --- changing, inside a write() of the database ------------------------------------------------------------------
 
-    def begin(self, row: Row) -> bool:
-        """Keep a condition that has begun to hold, unless it is there, or was seen to have ended later than this."""
+    def begin(self, row: Row, *, heard_at: float | None = None) -> bool:
+        """Keep a condition that has begun to hold, unless it is there, or was seen to have ended later than this.
+
+        `heard_at`: unless it has ended since then.
+        """
         names = ", ".join(_COLUMNS)
         kinds = {name: kind.split(" NOT")[0].split(" PRIMARY")[0] for name, kind in _COLUMNS.items()}
         # PostgreSQL does not know the type of a value that is selected.
         values = ", ".join(f"CAST(:{name} AS {kinds[name]})" for name in _COLUMNS)
+        given: dict[str, Any] = {name: getattr(row, name) for name in _COLUMNS}
+        given["far"] = row.seen_at + NEWER_SECONDS
+        ended = "(seen_at > :seen_at AND seen_at < :far)"
+        if heard_at is not None:
+            ended, given["heard_at"] = f"({ended} OR cleared_at >= :heard_at)", heard_at
         return self._done(
             f"INSERT INTO {TABLE} ({names}) SELECT {values} WHERE NOT EXISTS "  # noqa: S608 - names of ours
-            f"(SELECT 1 FROM {TABLE} WHERE place = :place AND seen_at > :seen_at AND seen_at < :far) "
-            "ON CONFLICT DO NOTHING",
-            {**{name: getattr(row, name) for name in _COLUMNS}, "far": row.seen_at + NEWER_SECONDS},
+            f"(SELECT 1 FROM {TABLE} WHERE place = :place AND {ended}) ON CONFLICT DO NOTHING",
+            given,
         )
 
     def move(self, row: Row, **changes: Any) -> bool:

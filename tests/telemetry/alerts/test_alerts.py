@@ -389,6 +389,15 @@ def test_what_was_seen_later_is_not_undone(memory: EventStore, clock: FakeClock)
     assert len(watching(memory, theirs, late).check()) == 1
 
 
+def test_what_was_seen_earlier_does_not_end_what_was_raised_since(memory: EventStore, clock: FakeClock) -> None:
+    behind = FakeClock(clock.now - 5)
+    watching(memory, Budget(0.9), clock).check()
+    other = watching(memory, Budget(0.1), behind)
+    assert other.check() == []
+    behind.advance(5)
+    assert [alert.state for alert in other.check()] == ["cleared"]
+
+
 def test_a_clock_that_is_far_ahead_does_not_stop_the_others(memory: EventStore, clock: FakeClock) -> None:
     ahead = FakeClock(clock.now + 30 * 86400)
     (raised,) = watching(memory, Budget(0.9), ahead).check()

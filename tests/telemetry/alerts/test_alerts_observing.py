@@ -176,7 +176,6 @@ def test_what_a_budget_said_of_itself_is_an_alert_until_its_period_ends(store: E
     store.write([told(clock, 0.9)])
     clock.advance(60)
     assert alerts.check() == []
-    assert alerts.active()[0].value == 0.9
     clock.advance(7200)
     assert alerts.check() == [], "nobody was asked how it is now"
     assert looking(store, clock, "budget-use", budgets=Budget(0.0)).check()[0].state == "cleared"
@@ -201,6 +200,35 @@ def test_what_a_budget_said_and_what_it_is_are_one_alert(memory: EventStore, clo
     alerts.check()
     assert ear.changes == ["raised"]
     assert alerts.active()[0].value == 0.93
+
+
+def test_who_only_hears_of_a_limit_leaves_it_to_who_can_ask(store: EventStore, clock: FakeClock) -> None:
+    budget, ear = Budget(0.9), Ear()
+    store.write([told(clock, 0.85)])
+    asking = watching(store, budget, clock, channels=[ear])
+    hearing = Alerts(store, rules=asking.rules, channels=[ear], clock=clock)
+    for share in (0.9, 0.91, 0.92):
+        budget.set(share)
+        asking.check()
+        hearing.check()
+        assert asking.active()[0].value == share
+        clock.advance(61)
+    budget.set(0.3)
+    assert [alert.state for alert in asking.check()] == ["cleared"]
+    for _ in range(3):
+        clock.advance(61)
+        assert hearing.check() == asking.check() == []
+    assert ear.changes == ["raised", "cleared"]
+    store.write([told(clock, 0.95)])
+    assert [alert.value for alert in hearing.check()] == [0.95], "that is news"
+
+
+def test_what_was_heard_stands_as_long_as_its_period(memory: EventStore, clock: FakeClock) -> None:
+    memory.write([told(clock, 0.9, per="month", resets_at=clock.now + 10 * 86400)])
+    alerts = looking(memory, clock, "budget-use")
+    changed = over(alerts, clock, 10 * 86400 - 1800, every=1800)
+    assert [alert.state for alert in changed] == ["open"]
+    assert [alert.state for alert in over(alerts, clock, 2 * 86400, every=1800)] == ["cleared"]
 
 
 def test_a_share_below_the_rule_is_an_alert_where_the_budget_tells_it(memory: EventStore, clock: FakeClock) -> None:
