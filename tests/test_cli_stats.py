@@ -192,6 +192,13 @@ def test_one_form_of_the_report_at_a_time(tokopt: Any, tmp_path: Path) -> None:
     assert "there is no folder" in error
 
 
+def test_a_candidate_without_a_price(tokopt: Any) -> None:
+    code, out, error = tokopt("report", "--candidate", "openai:gpt-5-mini", "--candidate", "nope")
+    assert (code, out) == (2, "")
+    assert error.startswith("Error: --candidate='nope' cannot be used: no price of it is known")
+    assert tokopt("report", "--candidate", "openai:gpt-5-mini")[0] == 0
+
+
 # --- status ----------------------------------------------------------------------------------------------------------
 
 

@@ -84,7 +84,7 @@ def test_the_rest_is_added_up(tokopt: Any) -> None:
     assert lines(out)[2] == "(2 others) 3 430 $0.10 + ? 19% 1"
     found = told(tokopt("--limit", "1", "--json"))
     assert [row["agent"] for row in found["rows"]] == ["writer"]
-    assert (found["others"]["measured"]["calls"], found["others"]["measured"]["cost_usd"]) == (3, "0.10")
+    assert (found["others"]["measured"]["calls"], found["others"]["measured"]["cost_usd"]) == (3, "0.1")
 
 
 @pytest.mark.parametrize(

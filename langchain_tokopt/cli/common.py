@@ -108,7 +108,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]
     if isinstance(value, Decimal):
-        return f"{value:f}"
+        return f"{value.normalize():f}"  # the same text for the same amount, however it was summed
     return value.isoformat() if isinstance(value, datetime) else value
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from langchain_tokopt.cli.common import DataDir, Db, check_target, print_json, write_text
 from langchain_tokopt.cli.telemetry_options import Json, opened_events
 from langchain_tokopt.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from langchain_tokopt.pricing import Rates
 
 # Longer lines are hard to read.
 _TEXT_WIDTH = 100
@@ -43,8 +47,9 @@ def report(
             raise ConfigurationError(given[1], True, f"use either {given[0]} or {given[1]}")
         if html is not None:
             check_target("--html", html)
+        candidates = _priced(candidate or ())
         with kept_budgets(store.database) as budgets:
-            found = report_of(store, budgets, hours=hours, candidates=candidate or ())
+            found = report_of(store, budgets, hours=hours, candidates=candidates)
         if html is not None:
             write_text(html, found.to_html())
         if json_:
@@ -65,3 +70,18 @@ def report(
             else:
                 screen.print(found)
         raise typer.Exit(0 if found.events else 1)
+
+
+def _priced(names: Sequence[str]) -> list[Rates]:
+    """The rates of models: one whose price nobody knows cannot be compared."""
+    from langchain_tokopt.pricing import Pricing
+
+    pricing = Pricing()
+    found = []
+    for name in names:
+        rates = pricing.rates(name)
+        if rates is None:
+            remedy = 'no price of it is known: name it as its provider does, such as "openai:gpt-5-mini"'
+            raise ConfigurationError("--candidate", name, remedy)
+        found.append(rates)
+    return found

@@ -77,7 +77,7 @@ class Ranking:
                 "saved": values(one.parts.real),
                 "saved_in_shadow": values(one.parts.shadow),
                 "left_alone": one.parts.skipped,
-                "net_saved_usd": None if one.net is None else f"{one.net:f}",
+                "net_saved_usd": plain(one.net),
                 "share_of_measured": self.share(one, measured=True),
                 "share_of_estimated": self.share(one, measured=False),
             }
