@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -50,7 +51,12 @@ def case(input_tokens: int = 100, output_tokens: int = 100, **settings: Any) -> 
 
 def root(budget: Budget) -> dict[str, Any]:
     """The figures of all calls together, under the limit where there is one."""
-    found = [one for one in budget.status()["nodes"] if one["node"] == "global" and one["scope"] is None]
+    return root_of(budget.status())
+
+
+def root_of(status: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, of what a budget or an optimizer says of it."""
+    found = [one for one in status["nodes"] if one["node"] == "global" and one["scope"] is None]
     return max(found, key=lambda one: one["origin"] is not None)
 
 

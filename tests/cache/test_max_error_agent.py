@@ -22,6 +22,7 @@ from langchain_tokopt.database import Database
 from langchain_tokopt.events import CacheLookup, Failure, request_scope
 from langchain_tokopt.flow import BACKGROUND_TAG, INTERNAL_TAG, Pause
 from langchain_tokopt.pricing import Pricing
+from tests.budget.figures import root_of
 from tests.cache.questions import WAIT, Knowing, TopicEmbeddings, answer_to, audit, right, stream, teach, unasked
 from tests.databases import database_url
 from tests.fakes import ListSink, ScriptedModel
@@ -218,7 +219,7 @@ def test_the_budget_counts_an_audit_and_may_refuse_it(taught: SemanticCache) -> 
         for _ in range(8):
             assert model.invoke(next(questions)).text == "This is all about the harbour."
             assert tokopt._background.drain(WAIT)
-            spent.append(tokopt.status()["budget"]["tokens"]["spent"])
+            spent.append(root_of(tokopt.status()["budget"])["tokens"]["spent"])
         background = tokopt._background.stats()
     assert spent[0] == 120
     assert spent[-1] == 120 * background.answered <= 400

@@ -15,6 +15,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langchain_tokopt import Budget, ChatMemory, HistoryCompression, TokenOptimizer
 from langchain_tokopt.events import ModelCall
 from langchain_tokopt.steps import INTERNAL_TAG
+from tests.budget.figures import root
 from tests.fakes import ScriptedModel, ai
 from tests.providers.agents import chat_model, make_agent, optimizer
 from tests.providers.long_chats import CITIES, Listener, all_text, question, talk, user_texts, word
@@ -161,7 +162,7 @@ def test_a_block_is_summarized_once_beside_the_answers(provider: ProviderServer,
         calls = list(tokopt.telemetry.events(ModelCall))
         internal = [call for call in calls if isinstance(call, ModelCall) and call.internal]
         assert (len(internal), len(calls)) == (len(asked), len(asked) + len(provider.answered))
-        status = budget.status()["tokens"]
+        status = root(budget)["tokens"]
         assert status["spent"] == provider.billed.total + 150 * len(asked)
         assert tokopt.report().failures == ()
     assert f"Notes: {CITIES[1]} {word(CITIES[1])}" in all_text(provider.answered[-1].asked)
