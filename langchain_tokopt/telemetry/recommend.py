@@ -30,7 +30,7 @@ def recommendations(
     """What to change, by the money that it saves; then what is not about money. Deterministic, reads nothing.
 
     Args:
-        evidence: Of a span of events; see `Evidence.read`.
+        evidence: Of a span of events; see `read_evidence`.
         pricing: What models cost; without it no model is compared with another.
         candidates: Models that may answer instead, beside the next smaller ones of the same family and those that
             are in use: rates, or names for `pricing`.

@@ -15,6 +15,7 @@ from langchain_tokopt.telemetry.readings import CallFigures, LookupFigures, Plac
 from langchain_tokopt.telemetry.readings_sources import rolled_in
 from langchain_tokopt.telemetry.recommend import recommendations, too_little
 from langchain_tokopt.telemetry.recommend_evidence import Evidence
+from langchain_tokopt.telemetry.recommend_reading import read_evidence
 from langchain_tokopt.telemetry.report import MOST_AGENTS, Report
 from langchain_tokopt.telemetry.report_budgets import Budgets, Forecasts, budget_lines
 from langchain_tokopt.telemetry.report_details import AgentSpend, Slice, SpanBefore, TokenShares
@@ -68,7 +69,7 @@ def read_report(
         if report.first is not None and report.last is not None:
             span = Span(since, math.nextafter(report.last, math.inf))
             report = _with_details(report, store, span)
-            evidence = Evidence.read(store, span, now=now)
+            evidence = read_evidence(store, span, now=now)
     report = replace(
         report,
         recommendations=recommendations(evidence, pricing=pricing, candidates=candidates, budgets=lines),

@@ -21,6 +21,7 @@ from langchain_tokopt.telemetry.recommend_evidence import (
     Sample,
     Unpriced,
 )
+from langchain_tokopt.telemetry.recommend_reading import read_evidence
 from langchain_tokopt.telemetry.store import EventStore
 from tests.databases import KINDS, database_url
 
@@ -59,9 +60,9 @@ def lookup(request: str, outcome: Any, reason: str | None = None, **fields: Any)
     return CacheLookup(at=NOW - 60, request=request, outcome=outcome, reason=reason, **fields)
 
 
-def read(store: EventStore, *events: Event, span: Span | None = None) -> Evidence:
+def read(store: EventStore, *events: Event, span: Span | None = None, most: int = 1000) -> Evidence:
     store.write(events)
-    return Evidence.read(store, span or Span(), now=NOW)
+    return read_evidence(store, span or Span(), now=NOW, most=most)
 
 
 def sample(*usd: str) -> Sample:
@@ -102,6 +103,12 @@ def test_calls_that_are_alike_stand_together(store: EventStore) -> None:
     assert found.outputs == ((100, 3),)
     # From the first event in the span until now.
     assert found.seconds == 60.0
+
+
+def test_of_very_many_events_the_newest_are_gone_through(store: EventStore) -> None:
+    found = read(store, *[call(f"r{n}", "1", at=NOW - 100 + n) for n in range(10)], most=4)
+    assert (found.calls, found.since, found.seconds) == (4, NOW - 94, 94.0)
+    assert read(store, most=10).since is None
 
 
 def test_parts_are_summed_for_real_and_in_shadow_mode(store: EventStore) -> None:
