@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 
 from langchain_tokopt.cli import telemetry_options
 from langchain_tokopt.database import Database
-from langchain_tokopt.events import Decision, Failure, Who
+from langchain_tokopt.events import Decision, Failure, ModelCall, Who
 from langchain_tokopt.optimizer import DATABASE_FILE
-from tests.cli_events import EVENTS, HOSTILE, NOW, call, is_harmless, keep, run
+from langchain_tokopt.telemetry.rollups_upkeep import Upkeep
+from langchain_tokopt.telemetry.store import EventStore
+from tests.cli_events import EVENTS, HOSTILE, HOUR, NOW, call, is_harmless, keep, run
 from tests.databases import database_url
 
 # Each with what makes it print all at once, and end.
@@ -281,3 +284,51 @@ def test_watching_in_a_terminal_draws_until_ctrl_c(command: str, data_dir: Path)
     assert process.wait() == 0
     os.close(near)
     assert b"Traceback" not in seen
+
+
+# --- the figures -----------------------------------------------------------------------------------------------------
+
+
+def test_all_commands_agree_with_the_sums_over_the_events(data_dir: Path) -> None:
+    def told(*command: str) -> Any:
+        return json.loads(run(*command, "--hours", "24", "--json", "--data-dir", str(data_dir))[1])
+
+    calls = [each for each in EVENTS if isinstance(each, ModelCall) and each.at >= NOW - 24 * HOUR]
+    usage = {
+        source: [each for each in calls if each.usage_source == source and each.usage]
+        for source in ("provider", "estimate")
+    }
+    top, stats, report, page = told("top"), told("stats"), told("report"), told("dashboard")
+    (shown,) = (window["totals"]["calls"] for window in page["windows"] if window["until"] - window["since"] == 86_400)
+    for name, source in (("measured", "provider"), ("estimated", "estimate")):
+        count = len(usage[source])
+        sent = sum(each.usage["input_tokens"] for each in usage[source] if each.usage)
+        cost = sum((each.cost_usd or Decimal(0) for each in usage[source]), Decimal(0))
+        for found in (top["total"][name], report[name], shown[name]):
+            assert (found["calls"], found["input_tokens"]) == (count, sent)
+            assert Decimal(found["cost_usd"]) == cost
+    kpis = {kpi["name"]: kpi["value"] for kpi in stats["kpis"]}
+    assert Decimal(kpis["cost.spend"]) == Decimal(top["total"]["measured"]["cost_usd"])
+    assert Decimal(kpis["cost.saved_net"]) == Decimal(top["total"]["net_saved_usd"])
+    effects = told("effectiveness")["total"]
+    assert Decimal(effects["net_saved_usd"]) == Decimal(report["net_saved_usd"]) == Decimal(kpis["cost.saved_net"])
+    assert effects["saved"]["tokens"] == report["saved"]["tokens"] == top["total"]["saved"]["tokens"]
+
+
+def test_figures_stay_when_events_are_rolled_up(data_dir: Path) -> None:
+    given = ("--hours", "48", "--json", "--data-dir", str(data_dir))
+    before = {name: run(name, *given)[1] for name in ("top", "effectiveness")}
+    database = Database(data_dir / DATABASE_FILE)
+    upkeep = Upkeep(EventStore(database), keep_days=1, hourly_days=365, clock=lambda: NOW)
+    assert upkeep.all() == 1
+    database.close()
+    assert run("top", *given)[1] == before["top"]
+    assert json.loads(run("effectiveness", *given)[1])["total"] == json.loads(before["effectiveness"])["total"]
+    said = "what happened before 2027-01-14 03:00 UTC is kept as sums only, without it: ask from then on"
+    refused(run("top", "--by", "thread", *given), f"--by='thread' cannot be used: {said}")
+    code, out, error = run("export", "--data-dir", str(data_dir))
+    assert (code, out.count("\n")) == (0, len(EVENTS) - 1)
+    assert error == "Events from before 2027-01-14T03:00:00+00:00 are kept as sums only: they are not in this.\n"
+    status = json.loads(run("status", "--json", "--data-dir", str(data_dir))[1])
+    assert (status["events"], status["rolled_up_until"]) == (len(EVENTS), "2027-01-14T03:00:00+00:00")
+    assert sum(status["events_by_kind"].values()) == len(EVENTS) - 1
