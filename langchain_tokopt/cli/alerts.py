@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from langchain_tokopt.database import Database
     from langchain_tokopt.telemetry.alerts import Alert, Alerts
 
-app = typer.Typer(help="See what needs attention, and take it up.", invoke_without_command=True)
+app = typer.Typer(invoke_without_command=True)
 
 _CRITICAL = "critical"
 

@@ -22,7 +22,7 @@ _STDOUT = "-"
 
 def export(
     file: Annotated[
-        str, typer.Argument(metavar="[FILE]", help='Where to; "-" for the standard output.', show_default=False)
+        str, typer.Argument(metavar="FILE", help='Where to; "-" for the standard output.', show_default=False)
     ] = _STDOUT,
     format_: Annotated[
         str | None,
