@@ -15,6 +15,7 @@ from langchain_tokopt.database import Database
 from langchain_tokopt.errors import ConfigurationError
 from langchain_tokopt.events import CacheLookup, Decision, Event, Failure, ModelCall, Reservation
 from langchain_tokopt.telemetry.kpis import HEADINGS, NAMES, Kpi, as_rows, kpis
+from langchain_tokopt.telemetry.measure import measure
 from langchain_tokopt.telemetry.readings import Readings
 from langchain_tokopt.telemetry.rollups_upkeep import Upkeep
 from langchain_tokopt.telemetry.store import EventStore
@@ -132,6 +133,19 @@ def test_every_kpi_is_what_the_events_add_up_to(store: EventStore) -> None:
     }
     assert {name.rsplit(".", 1)[0] if name.startswith("health.errors") else name for name in got} == set(NAMES)
     assert {kpi.group for kpi in got.values()} == {"cost", "tokens", "cache", "quality", "health"}
+
+
+def test_kpis_say_the_same_as_the_report(store: EventStore) -> None:
+    got = found(store, *EVENTS, call(26 * HOUR))
+    report = measure(store, since=NOW - 24 * HOUR, hours=24)
+    assert got["cost.spend"].value == report.measured.cost_usd
+    assert got["cost.saved_net"].value == report.net_saved_usd
+    assert got["cache.hit_rate"].value == report.cache.hit_rate
+    assert report.added_seconds is not None
+    assert got["health.added_p95"].value == report.added_seconds.p95
+    assert got["tokens.provider_cache"].value == (report.measured.cache_read_tokens or 0) / (
+        report.measured.input_tokens or 1
+    )
 
 
 def test_rates_have_wilsons_interval(memory: EventStore) -> None:
