@@ -31,6 +31,7 @@ from benchmarks.telemetry_load import emitted, events
 from langchain_tokopt.database import Database
 from langchain_tokopt.telemetry import Telemetry
 from langchain_tokopt.telemetry.readings import Readings, Span
+from langchain_tokopt.telemetry.rollups_tables import ROLLUPS
 from langchain_tokopt.telemetry.store import TABLE, EventStore
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -113,13 +114,19 @@ def read(method: str, url: str, args: argparse.Namespace) -> Iterator[Measure]:
     end = begin + 7 * 86400
     some = next(itertools.islice(events(3), 0, 1)).request or ""
     yield from _times(method, "", args.events, store, end, some)
-    keeping = Telemetry(database=database, keep_days=1 / 24, clock=lambda: end + 7200.0)
-    begun = time.perf_counter()
-    rolled = keeping.roll_up()
-    if rolled:
-        yield Measure(method, "roll_up_us_per_event", args.events, 1e6 * (time.perf_counter() - begun) / rolled)
-    keeping.close()
-    yield from _times(method, "rolled_", args.events, store, end, None)
+    for name, hourly_days in (("hourly", 1000.0), ("daily", 1 / 24)):
+        keeping = Telemetry(
+            database=database, keep_days=1 / 24, hourly_days=hourly_days, clock=lambda: end + 86400.0 + 7200
+        )
+        begun = time.perf_counter()
+        rolled = keeping.roll_up()
+        if rolled:
+            yield Measure(method, "roll_up_us_per_event", args.events, 1e6 * (time.perf_counter() - begun) / rolled)
+        keeping.close()
+        with database.read() as connection:
+            sums = connection.execute(text(f"SELECT COUNT(*) FROM {ROLLUPS}")).scalar()
+        yield Measure(method, f"{name}_sums_per_event", args.events, float(sums or 0) / args.events)
+        yield from _times(method, f"{name}_", args.events, store, end, None)
     database.close()
 
 

@@ -75,7 +75,7 @@ class Telemetry:
         max_queue: int = 100_000,
         max_rows_in_memory: int = 100_000,
         keep_days: float | None = 90.0,
-        hourly_days: float = 365.0,
+        hourly_days: float = 120.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if not 0 < flush_seconds < math.inf:

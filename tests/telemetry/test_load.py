@@ -36,7 +36,9 @@ def test_processes_that_emit_together_lose_nothing(method: str, tmp_path: Path) 
     assert (found["emitted"], found["lost"], found["dropped"]) == (100, 0, 0)
     assert found["lost_at_kill"] <= found["emitted_before_kill"]
     times = {name for name, value in found.items() if name.endswith("_ms") and value > 0}
-    assert {"calls_week_ms", "times_week_ms", "requests_newest_ms", "request_ms", "rolled_calls_week_ms"} <= times
+    wanted = {"calls_week_ms", "times_week_ms", "requests_newest_ms", "request_ms"}
+    assert wanted | {"hourly_calls_week_ms", "daily_calls_week_ms"} <= times
+    assert found["daily_sums_per_event"] <= found["hourly_sums_per_event"]
 
 
 def test_without_a_server_it_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:

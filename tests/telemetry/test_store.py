@@ -53,6 +53,12 @@ def test_events_are_chosen_by_kind_time_and_thread(store: EventStore) -> None:
     assert list(store.events(kind="ModelCall", since=15.0, thread="b")) == [events[1]]
 
 
+def test_many_pages_of_one_thread_are_read_once_each_in_order(store: EventStore) -> None:
+    store.write([Failure(at=float(n // 3), part=str(n), error="x", who=Who(thread="ab"[n % 2])) for n in range(5000)])
+    found = [event.part for event in store.events(thread="b", since=10.0) if isinstance(event, Failure)]
+    assert found == [str(n) for n in range(31, 5000, 2)]
+
+
 def test_a_batch_that_is_written_again_is_there_once(store: EventStore) -> None:
     events: list[Event] = [ModelCall(at=1.0), ModelCall(at=2.0)]
     store.write(events)
@@ -108,7 +114,7 @@ def test_time_windows_use_an_index(tmp_path: Path) -> None:
     with database.read() as connection:
         plans = [
             str(connection.execute(text(f"EXPLAIN QUERY PLAN SELECT id FROM tokopt_events WHERE {where}")).all())
-            for where in ("at >= 5", "kind = 'ModelCall' AND at >= 5", "thread = 'a' AND at >= 5")
+            for where in ("at >= 5", "kind = 'ModelCall' AND at >= 5", "thread = 'a' AND at >= 5", "request = 'r'")
         ]
     assert all("USING INDEX tokopt_events_" in plan for plan in plans)
     database.close()
