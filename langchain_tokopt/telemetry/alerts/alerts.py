@@ -40,7 +40,8 @@ class Alerts:
     Args:
         store: The events; alerts are kept in the same database.
         rules: What raises alerts.
-        channels: Where they are told, by the process that made the change.
+        channels: Where they are told: by the process that made the change, or, where that had neither channels nor a
+            sink, by the next one that looks and has.
         budgets: Gives what `Budget.status()` gives, or several of these.
         forecasts: Gives, for a node of a budget, what it is expected to have spent by the end of its period: something
             with `expected` and `limit`, by key or by attribute; `None` where there is none.
@@ -78,6 +79,7 @@ class Alerts:
         self._table = AlertTable(store.database)
         self._observer = Observer(sources)
         self._sink = sink
+        self._tells = bool(self.channels) or sink is not None
         self._clock = clock
         self._failing: set[int] = set()
         self._lock = threading.Lock()
@@ -94,6 +96,7 @@ class Alerts:
         with self._lock:
             now = float(self._clock())
             seen = self._observer.observe(self.rules, now)
+            untold = self._untold(now) if self._tells else []
             known = {row.place: row for row in self._table.standing()}
             steps = [
                 step for rule in self.rules if rule.name in seen for step in steps_of(rule, seen[rule.name], known, now)
@@ -103,9 +106,18 @@ class Alerts:
                 Planned(row.place, "lapse", None, row, Observation()) for row in known.values() if lapsed(row, now)
             ]
             notices = self._made(steps, now) if steps else []
-        for notice in notices:
+        for notice in [*untold, *notices]:
             self._tell(notice, now)
         return [notice.alert for notice in notices if notice.change != "reminded"]
+
+    def _untold(self, now: float) -> list[Notice]:
+        """What processes have raised and cleared that had nobody to tell it to, such as a command."""
+        rows = self._table.untold()
+        if not rows:
+            return []
+        with self._table.database.write():
+            told = {row.id for row in sorted(rows, key=lambda row: row.id) if self._table.told(row, at=now)}
+        return [Notice("cleared" if row.tell == "cleared" else "raised", row.alert) for row in rows if row.id in told]
 
     def _made(self, steps: Sequence[Planned], now: float) -> list[Notice]:
         with self._table.database.write():
@@ -122,25 +134,27 @@ class Alerts:
         if row is None:
             if rule is None:
                 return None
-            new = begun(rule, seen, now)
+            new = begun(rule, seen, now, tells=self._tells)
             made = self._table.begin(new, heard_at=seen.heard_at)
             return Notice("raised", new.alert) if made and new.raised_at is not None else None
         if step == "drop" or (step == "lapse" and row.raised_at is None):
             self._table.drop(row)
             return None
+        over = {"cleared_at": now, "tell": None if self._tells or row.tell == "raised" else "cleared"}
         if rule is None:
-            gone = self._table.move(row, cleared_at=now)
+            gone = self._table.move(row, **over)
             return Notice("cleared", replace(row, cleared_at=now).alert) if gone else None
         fresh: dict[str, Any] = {"value": seen.value, "seen_at": now}
         if seen.value is not None and step != "clear":
             fresh |= {"peak": rule.worse(row.peak, seen.value), **words_of(rule, seen)}
         change: Change | None = None
         if step == "raise":
-            change, fresh = "raised", {**fresh, "raised_at": now, "told_at": now}
-        elif step == "remind":
+            told = {"told_at": now} if self._tells else {"tell": "raised"}
+            change, fresh = "raised", {**fresh, "raised_at": now, **told}
+        elif step == "remind" and self._tells:
             change, fresh = "reminded", {**fresh, "told_at": now}
         elif step == "clear":
-            change, fresh = "cleared", {**fresh, "cleared_at": now}
+            change, fresh = "cleared", {**fresh, **over}
         made = self._table.move(row, **fresh)
         return Notice(change, replace(row, **fresh).alert) if made and change is not None else None
 

@@ -49,8 +49,11 @@ def steps_of(rule: AlertRule, seen: Seen, known: dict[str, Row], now: float) -> 
             yield Planned(place, step, rule, current, one)
 
 
-def begun(rule: AlertRule, seen: Observation, now: float) -> Row:
-    """A condition that begins to hold now; raised at once where it need not hold for any time."""
+def begun(rule: AlertRule, seen: Observation, now: float, *, tells: bool) -> Row:
+    """A condition that begins to hold now; raised at once where it need not hold for any time.
+
+    `tells` is whether there is somebody to tell it to.
+    """
     raised = now if not rule.for_seconds else None
     value = seen.value or 0.0
     return Row(
@@ -66,7 +69,8 @@ def begun(rule: AlertRule, seen: Observation, now: float) -> Row:
         since=now,
         raised_at=raised,
         seen_at=now,
-        told_at=raised,
+        told_at=raised if tells else None,
+        tell=None if tells or raised is None else "raised",
         lapses_after=max(_SHORTEST_LAPSE_SECONDS, rule.window_hours * 3600),
         cleared_at=None,
         acknowledged_by=None,

@@ -39,6 +39,7 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "raised_at": "DOUBLE PRECISION",
     "seen_at": "DOUBLE PRECISION NOT NULL",
     "told_at": "DOUBLE PRECISION",
+    "tell": "TEXT",
     "lapses_after": "DOUBLE PRECISION NOT NULL",
     "cleared_at": "DOUBLE PRECISION",
     "acknowledged_by": "TEXT",
@@ -56,6 +57,7 @@ def _make_table(connection: Connection) -> None:
     # longer than what an index of PostgreSQL takes.
     connection.execute(text(f"CREATE UNIQUE INDEX {TABLE}_standing ON {TABLE} (place) WHERE cleared_at IS NULL"))
     connection.execute(text(f"CREATE INDEX {TABLE}_cleared_at ON {TABLE} (cleared_at)"))
+    connection.execute(text(f"CREATE INDEX {TABLE}_tell ON {TABLE} (tell) WHERE tell IS NOT NULL"))
     connection.execute(text(f"CREATE INDEX {TABLE}_place ON {TABLE} (place, seen_at)"))
 
 
@@ -64,7 +66,11 @@ STEPS: Final = (_make_table,)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A condition that holds: it is raised, or has not held for long enough (`raised_at` is `None`)."""
+    """A condition that holds: it is raised, or has not held for long enough (`raised_at` is `None`).
+
+    `tell` is what a process without anybody to tell it to has made of it ("raised", "cleared"): the next one that has
+    channels tells it.
+    """
 
     id: str
     place: str
@@ -81,6 +87,7 @@ class Row:
     raised_at: float | None
     seen_at: float
     told_at: float | None
+    tell: str | None
     lapses_after: float
     cleared_at: float | None
     acknowledged_by: str | None
@@ -126,6 +133,10 @@ class AlertTable:
     def standing(self) -> list[Row]:
         """All conditions that hold, those that are not raised yet with them."""
         return self._rows("cleared_at IS NULL ORDER BY since, id", {})
+
+    def untold(self) -> list[Row]:
+        """Those of which something is left to be told, over or not, in the order in which it happened."""
+        return self._rows("tell IS NOT NULL ORDER BY COALESCE(cleared_at, raised_at), id", {})
 
     def history(self, *, limit: int, since: float | None = None) -> list[Row]:
         """The last `limit` that were raised, the newest first, over or not."""
@@ -178,6 +189,11 @@ class AlertTable:
             f"UPDATE {TABLE} SET {sets} WHERE id = :id AND cleared_at IS NULL AND {same} AND {told}",  # noqa: S608
             {"id": row.id, **given, **({} if row.told_at is None else {"told_at": row.told_at})},
         )
+
+    def told(self, row: Row, *, at: float) -> bool:
+        """Put down that what was left to be told is told now, unless another process was quicker."""
+        query = f"UPDATE {TABLE} SET tell = NULL, told_at = :at WHERE id = :id AND tell = :tell"  # noqa: S608
+        return self._done(query, {"id": row.id, "tell": row.tell, "at": at})
 
     def drop(self, row: Row) -> bool:
         """Forget a condition that did not hold for long enough."""

@@ -428,6 +428,45 @@ def test_what_a_clock_far_ahead_began_begins_anew(memory: EventStore, clock: Fak
 # --- telling ---------------------------------------------------------------------------------------------------------
 
 
+def test_what_a_process_without_channels_has_changed_is_told_by_the_next(store: EventStore, clock: FakeClock) -> None:
+    budget, ear, other = Budget(0.9), Ear(), Ear()
+    silent = watching(store, budget, clock, REPEATED)
+    telling = [watching(store, budget, clock, REPEATED, channels=[each]) for each in (ear, other)]
+    assert [alert.state for alert in silent.check()] == ["open"]
+    assert silent.check() == []
+    for alerts in telling:
+        clock.advance(1)
+        assert alerts.check() == [], "it was not they who raised it"
+    assert (ear.changes, other.changes) == (["raised"], [])
+    clock.advance(700)
+    assert silent.check() == [], "who cannot remind anybody leaves that to others"
+    telling[1].check()
+    assert other.changes == ["reminded"]
+    budget.set(0.1)
+    clock.advance(1)
+    assert [alert.state for alert in silent.check()] == ["cleared"]
+    budget.set(0.9)
+    clock.advance(1)
+    (again,) = telling[1].check()
+    assert other.changes == ["reminded", "cleared", "raised"]
+    assert [notice.alert.id == again.id for notice in other.notices] == [False, False, True]
+    telling[0].check()
+    assert ear.changes == ["raised"]
+
+
+def test_what_came_and_went_without_anybody_to_tell_is_not_told(memory: EventStore, clock: FakeClock) -> None:
+    budget, ear = Budget(0.9), Ear()
+    silent = watching(memory, budget, clock)
+    silent.check()
+    budget.set(0.1)
+    clock.advance(1)
+    silent.check()
+    clock.advance(1)
+    assert watching(memory, budget, clock, channels=[ear]).check() == []
+    assert ear.changes == []
+    assert len(silent.history()) == 1
+
+
 def test_a_channel_that_fails_keeps_nobody_from_hearing(
     memory: EventStore, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -62,6 +62,29 @@ def test_raises_and_clears_take_turns(looks: list[tuple[int, str, float | None, 
     database.close()
 
 
+@settings(max_examples=40)
+@given(looks=LOOKS)
+def test_they_take_turns_also_where_some_have_nobody_to_tell(
+    looks: list[tuple[int, str, float | None, int, bool]],
+) -> None:
+    database, clock, ears = Database(), FakeClock(), [Ear(), Ear()]
+    store, budget = EventStore(database), Budget()
+    processes = [watching(store, budget, clock, *RULES, channels=[ear]) for ear in ears]
+    processes.append(watching(store, budget, clock, *RULES))
+    standing: dict[tuple[str, str], float] = {}
+    heard = [0, 0]
+    for process, node, share, seconds, _ in [*looks, (0, "global", 0.5, 1, False)]:
+        budget.set(share, node)
+        clock.advance(seconds)
+        processes[process].check()
+        for n, ear in enumerate(ears):
+            for notice in ear.notices[heard[n] :]:
+                _in_turn(standing, notice)
+            heard[n] = len(ear.notices)
+    assert standing.keys() == {(alert.rule, alert.subject) for alert in processes[0].active()}
+    database.close()
+
+
 def _in_turn(standing: dict[tuple[str, str], float], notice: Notice) -> None:
     place = (notice.alert.rule, notice.alert.subject)
     if notice.change == "raised":
