@@ -6,7 +6,7 @@ run and request are left out: there are as many of them as events. So are reason
 
 Three things are no sums of events, and are kept so that they add up all the same:
 
-- How many requests there were: a request may have several calls. A row of the kind "Request" counts those whose calls
+- How many requests there were: a request may have several calls. A row of the kind "(request)" counts those whose calls
   all have one place in one hour; `tokopt_rollup_shared` counts the others, with all of their places.
 - How long things took: `tokopt_rollup_times` is a histogram with buckets of a fixed relative width. What was added to
   whole requests ("added") and by each part ("part") are two histograms, since a sum over parts is needed for the first.
@@ -53,7 +53,7 @@ FIGURES: Final = (
     "amount_nano",
 )
 
-REQUEST: Final = "Request"  # the kind of the rows that count requests
+REQUEST: Final = "(request)"  # the kind of the rows that count requests; no class of events can have that name
 
 # Buckets of the histograms: a tenth wider each, so that the middle of one is at most 5 % off.
 _WIDTH: Final = 1.1

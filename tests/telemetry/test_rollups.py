@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,19 @@ def test_a_sum_belongs_to_the_span_that_its_hour_begins_in(store: EventStore) ->
     assert readings.precision(Span(START + HOUR, START + 2 * HOUR)) == 0
     upkeep(store, hourly_days=1).all()
     assert (tokens(Span(START, cut)), readings.precision(Span(cut))) == (110, DAY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request(Event):
+    """An event of an application's own, whatever it is called."""
+
+
+def test_events_of_any_name_are_only_counted(store: EventStore) -> None:
+    store.write([Request(at=START, request="a"), call(START, "a")])
+    readings = Readings(store)
+    upkeep(store).all()
+    assert readings.extent(Span()).events == 2
+    assert readings.calls(Span())[Place()].requests == 1
 
 
 def test_what_nobody_knew_stays_unknown(store: EventStore) -> None:

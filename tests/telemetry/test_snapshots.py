@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,23 @@ def test_what_is_watched_is_noted_now_and_then(tmp_path: Path, caplog: pytest.Lo
     assert [record.getMessage() for record in caplog.records] == [
         "telemetry: broken failed and is tried again later: ZeroDivisionError: division by zero"
     ]
+    database.close()
+
+
+def test_a_telemetry_watches_while_events_come(tmp_path: Path) -> None:
+    database = Database(tmp_path / "x.db")
+    telemetry = Telemetry(database=database, flush_seconds=0.01)
+    seen = threading.Event()
+
+    def figures() -> dict[str, int]:
+        seen.set()
+        return {"entries": 1}
+
+    telemetry.watch("cache", figures)
+    telemetry.emit(ModelCall())
+    assert seen.wait(timeout=30)
+    telemetry.close()
+    assert [each.figures for each in telemetry.snapshots("cache")] == [{"entries": 1}]
     database.close()
 
 
