@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -28,13 +29,15 @@ from langchain_tokopt.errors import ConfigurationError, StoreError
 from langchain_tokopt.events import Mode, Sink
 from langchain_tokopt.flow import FlowMiddleware, compose
 from langchain_tokopt.model import OptimizedChatModel
+from langchain_tokopt.monitoring import Monitoring
 from langchain_tokopt.pricing import Pricing
-from langchain_tokopt.telemetry import Report, Telemetry, UsageCallback, UsageMiddleware
+from langchain_tokopt.telemetry import FanOut, Report, RunMetadata, Telemetry, UsageCallback, UsageMiddleware
 from langchain_tokopt.tokens import TokenCounter
 from langchain_tokopt.tools import ToolSelection, ToolSelectionMiddleware, is_search_result
 
 if TYPE_CHECKING:
     from langchain_tokopt.presets import Preset
+    from langchain_tokopt.telemetry.alerts import AlertRule, Channel
 
 DATABASE_FILE: Final = "tokopt.db"
 
@@ -67,6 +70,10 @@ class TokenOptimizer:
         history: A `HistoryCompression`.
         budget: A `Budget`; off by default, since only you know the limit.
         savings_guard: A `SavingsGuard`, which sets a part aside when it costs more than it saves; off by default.
+        sinks: Who else is told what happens, such as `OtelSink()`.
+        alerts: What raises alerts: `AlertRule`s, `None` for the usual ones, an empty list for none.
+        channels: Where alerts are told, such as `Webhook(url)`; by default in the log.
+        targets: Of KPIs, by name, such as `{"cache.hit_rate": 0.2}`.
         pricing: A `Pricing`; by default the prices that genai-prices knows.
         counter: A `TokenCounter`.
         mode: "optimize"; "shadow" computes and records everything and changes nothing (no budget stops a call
@@ -89,6 +96,10 @@ class TokenOptimizer:
         history: HistoryCompression | _Default | None = DEFAULT,
         budget: Budget | None = None,
         savings_guard: SavingsGuard | None = None,
+        sinks: Sequence[Sink] = (),
+        alerts: Sequence[AlertRule] | None = None,
+        channels: Sequence[Channel] | None = None,
+        targets: Mapping[str, float] | None = None,
         pricing: Pricing | None = None,
         counter: TokenCounter | None = None,
         mode: Literal["optimize", "shadow", "off"] = "optimize",
@@ -143,6 +154,11 @@ class TokenOptimizer:
                 sink=self.telemetry,
                 enforced=mode == "optimize",
             )
+        self._sinks = tuple(sinks)
+        self.monitoring = Monitoring(
+            self.telemetry, cache=self.cache, budget=budget, rules=alerts, channels=channels, targets=targets
+        )
+        self.monitoring.begin()
         self._id = uuid.uuid4().hex
         self._background = Background()
         self.middleware: list[FlowMiddleware] = self._flows(keeps_asides=True)
@@ -181,7 +197,8 @@ class TokenOptimizer:
     def _flows(self, *, keeps_asides: bool) -> list[FlowMiddleware]:
         """The parts that are on, outermost first."""
         mode = self._part_mode
-        sink: Sink = self.savings_guard.watching(self.telemetry) if self.savings_guard else self.telemetry
+        told: Sink = FanOut(self.telemetry, RunMetadata(), *self._sinks)
+        sink = self.savings_guard.watching(told) if self.savings_guard else told
         flows: list[FlowMiddleware] = []
         if self.cache:
             flows.append(SemanticCacheMiddleware(self.cache, sink=sink, mode=mode, pricing=self.pricing))
@@ -192,7 +209,7 @@ class TokenOptimizer:
         if self.budget and self.mode != "off":
             compress = partial(compress_harder, counter=self.counter)
             flows.append(BudgetMiddleware(self.budget, sink=sink, mode=mode, compress=compress))
-        flows.append(UsageMiddleware(self.telemetry))
+        flows.append(UsageMiddleware(self.telemetry, sink=told))
         for flow in flows:
             flow.owner = self._id
             flow.background = self._background
@@ -227,8 +244,11 @@ class TokenOptimizer:
         return wrap_model(target) if isinstance(target, BaseChatModel) else wrap_chain(target, wrap_model)
 
     def report(self, hours: float | None = None) -> Report:
-        """What was spent and saved in the last `hours` (`None`: ever). Shows itself in a notebook."""
-        return self.telemetry.report(hours)
+        """What was spent and saved in the last `hours` (`None`: ever), what is wrong, and what to change.
+
+        Shows itself in a notebook.
+        """
+        return self.monitoring.report(hours)
 
     def status(self) -> dict[str, Any]:
         """What is on, where things are kept, and how each part is."""
@@ -238,7 +258,7 @@ class TokenOptimizer:
             "embeddings": self.embeddings.name if self.embeddings.loaded else "not loaded yet",
             "parts": [flow.part for flow in self.middleware],
             "cache": self.cache.stats() if self.cache else None,
-            "budget": _standing(self.budget) if self.budget else None,
+            "budget": self.monitoring.standing() if self.budget else None,
             "telemetry": self.telemetry.status(),
         }
 
@@ -269,14 +289,6 @@ class TokenOptimizer:
 def _is_ours(result: ToolMessage) -> bool:
     """Whether the optimiser itself gave this result to the model: what it shows is no news from outside."""
     return is_search_result(result) or is_retrieved(result)
-
-
-def _standing(budget: Budget) -> dict[str, Any]:
-    """Where the budget stands; what is wrong while its ledger cannot be used."""
-    try:
-        return budget.status()
-    except StoreError as error:
-        return {"name": budget.name, "error": str(error)}
 
 
 def _part(given: _P | _Default | None, kind: type[_P]) -> _P | None:

@@ -37,7 +37,8 @@ class Telemetry:
 
     `emit` only queues an event; a background thread writes what is queued, at once after an error and at the latest
     after `flush_seconds`. What is queued is also written at `flush`, at `close`, when the object goes away and when
-    the interpreter ends. A process that is killed loses the events of the last `flush_seconds`, and no more.
+    the interpreter ends. A process that is killed loses the events of the last `flush_seconds` and what is being written,
+    and no more.
 
     When the database fails, that is logged once, and events wait in memory (`max_queue` of them, the newest) until it
     can be used again. Nothing here ever raises into an agent.
@@ -277,6 +278,14 @@ class Telemetry:
         since = self._since(hours)
         self.flush()
         return self._events.store().snapshots(name, since=since)
+
+    def store(self) -> EventStore:
+        """Where events are kept, for whoever reads there, such as `Readings`. What is queued is not there yet.
+
+        Raises:
+            StoreError: The database cannot be used.
+        """
+        return self._events.store()
 
     def status(self) -> dict[str, Any]:
         """How the writing is: events `queued`, `written` and `dropped`, the `database`, and the `last_error`."""
