@@ -269,7 +269,7 @@ def test_watching_in_a_terminal_draws_until_ctrl_c(command: str, data_dir: Path)
     near, far = pty.openpty()
     arguments = [sys.executable, "-m", "langchain_tokopt", command, "--watch", "0.2", "--data-dir", str(data_dir)]
     settings = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
-    process = subprocess.Popen([*arguments, "--hours", "876000"], stdout=far, stderr=far, cwd=root, env=settings)
+    process = subprocess.Popen([*arguments, "--hours", "438000"], stdout=far, stderr=far, cwd=root, env=settings)
     os.close(far)
     seen = b""
     while seen.count(b"\x1b[2K") < 20:  # lines that were drawn over

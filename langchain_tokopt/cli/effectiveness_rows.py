@@ -87,7 +87,17 @@ class Effect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """Of all parts, and of them together. `own_measured` and `own_estimated` are all of the optimiser's own calls."""
+    """What all parts are worth, each and together.
+
+    Attributes:
+        span: When.
+        parts: Each, what saved most first.
+        real: What they did and saved for real.
+        shadow: The same in shadow mode.
+        own_measured: All of the optimiser's own calls whose usage a provider reported.
+        own_estimated: Those whose usage is our estimate.
+        unnamed: How many of these calls no event has a part for.
+    """
 
     span: Span
     parts: tuple[Effect, ...]

@@ -29,9 +29,9 @@ clock: Callable[[], float] = time.time
 
 # Somebody waits at a terminal: a lock that an agent holds for a moment is waited for, one that stays is told.
 LOCK_TIMEOUT_SECONDS = 5.0
-# A hundred years: no event is older, and every calendar can still tell when that was.
-LONGEST_HOURS = 876_000.0
-_OPTIONS = {"url": "--db", "lock_timeout_seconds": "--db"}
+# Fifty years: no event is older, and every system's calendar can still tell when that was.
+LONGEST_HOURS = 438_000.0
+_OPTIONS = {"url": "--db"}
 
 
 def now() -> float:
@@ -56,7 +56,7 @@ def check_hours(hours: float) -> None:
     """Refuses what is no span of time.
 
     Raises:
-        ConfigurationError: It is not a number above 0, or is longer ago than a calendar goes back.
+        ConfigurationError: It is not a number above 0, or more than fifty years.
     """
     if not 0 < hours <= LONGEST_HOURS:
         raise ConfigurationError("--hours", hours, "give a number of hours above 0, such as 24")
