@@ -93,10 +93,12 @@ class Alerts:
         Raises:
             StoreError: The database cannot be used; nothing has changed.
         """
+        now = float(self._clock())
+        if self._tells:
+            for notice in self._untold(now):
+                self._tell(notice, now)
         with self._lock:
-            now = float(self._clock())
             seen = self._observer.observe(self.rules, now)
-            untold = self._untold(now) if self._tells else []
             known = {row.place: row for row in self._table.standing()}
             steps = [
                 step for rule in self.rules if rule.name in seen for step in steps_of(rule, seen[rule.name], known, now)
@@ -106,7 +108,7 @@ class Alerts:
                 Planned(row.place, "lapse", None, row, Observation()) for row in known.values() if lapsed(row, now)
             ]
             notices = self._made(steps, now) if steps else []
-        for notice in [*untold, *notices]:
+        for notice in notices:
             self._tell(notice, now)
         return [notice.alert for notice in notices if notice.change != "reminded"]
 
