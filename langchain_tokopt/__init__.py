@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from langchain_tokopt.flow import Flow, FlowMiddleware, compose, internal_call
     from langchain_tokopt.optimizer import TokenOptimizer
     from langchain_tokopt.pricing import Pricing, Rates
-    from langchain_tokopt.telemetry import Report, Telemetry, UsageCallback, UsageMiddleware
+    from langchain_tokopt.telemetry import OtelSink, Report, Telemetry, UsageCallback, UsageMiddleware, tokopt_usage
     from langchain_tokopt.tokens import TokenCounter
     from langchain_tokopt.tools import IntentClassifier, ToolIndex, ToolSelection, ToolSelectionMiddleware
 
@@ -70,7 +70,7 @@ _HOMES = {
     "flow": ("Flow", "FlowMiddleware", "compose", "internal_call"),
     "optimizer": ("TokenOptimizer",),
     "pricing": ("Pricing", "Rates"),
-    "telemetry": ("Report", "Telemetry", "UsageCallback", "UsageMiddleware"),
+    "telemetry": ("OtelSink", "Report", "Telemetry", "UsageCallback", "UsageMiddleware", "tokopt_usage"),
     "tokens": ("TokenCounter",),
     "tools": ("IntentClassifier", "ToolIndex", "ToolSelection", "ToolSelectionMiddleware"),
 }
@@ -96,6 +96,7 @@ __all__ = [
     "MessageImportance",
     "MissingDependencyError",
     "NoChatModelError",
+    "OtelSink",
     "Precompute",
     "Pricing",
     "Rates",
@@ -120,6 +121,7 @@ __all__ = [
     "compress_documents",
     "compress_messages",
     "internal_call",
+    "tokopt_usage",
 ]
 
 

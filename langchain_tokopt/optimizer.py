@@ -122,6 +122,8 @@ class TokenOptimizer:
         self.database = _database(data_dir, database)
         self.embeddings = MemoEmbeddings(embeddings, data_dir=data_dir)
         self.telemetry = Telemetry(database=self.database, pricing=self.pricing, counter=self.counter)
+        self._run_metadata = RunMetadata()
+        self._sink = FanOut(self.telemetry, self._run_metadata, *sinks)
         self._own_database = not isinstance(database, Database)
         if self.database.persistent:
             self._open()
@@ -151,10 +153,9 @@ class TokenOptimizer:
                 database=self.database,
                 counter=self.counter,
                 pricing=self.pricing,
-                sink=self.telemetry,
+                sink=self._sink,
                 enforced=mode == "optimize",
             )
-        self._sinks = tuple(sinks)
         self.monitoring = Monitoring(
             self.telemetry, cache=self.cache, budget=budget, rules=alerts, channels=channels, targets=targets
         )
@@ -162,8 +163,8 @@ class TokenOptimizer:
         self._id = uuid.uuid4().hex
         self._background = Background()
         self.middleware: list[FlowMiddleware] = self._flows(keeps_asides=True)
-        self.callback = UsageCallback(self.telemetry)
-        self.llm_cache = SemanticLLMCache(self.cache, sink=self.telemetry, mode=self._part_mode) if self.cache else None
+        self.callback = UsageCallback(self.telemetry, sink=self._sink)
+        self.llm_cache = SemanticLLMCache(self.cache, sink=self._sink, mode=self._part_mode) if self.cache else None
 
     def _open(self) -> None:
         try:
@@ -197,8 +198,7 @@ class TokenOptimizer:
     def _flows(self, *, keeps_asides: bool) -> list[FlowMiddleware]:
         """The parts that are on, outermost first."""
         mode = self._part_mode
-        told: Sink = FanOut(self.telemetry, RunMetadata(), *self._sinks)
-        sink = self.savings_guard.watching(told) if self.savings_guard else told
+        sink: Sink = self.savings_guard.watching(self._sink) if self.savings_guard else self._sink
         flows: list[FlowMiddleware] = []
         if self.cache:
             flows.append(SemanticCacheMiddleware(self.cache, sink=sink, mode=mode, pricing=self.pricing))
@@ -209,7 +209,7 @@ class TokenOptimizer:
         if self.budget and self.mode != "off":
             compress = partial(compress_harder, counter=self.counter)
             flows.append(BudgetMiddleware(self.budget, sink=sink, mode=mode, compress=compress))
-        flows.append(UsageMiddleware(self.telemetry, sink=told))
+        flows.append(UsageMiddleware(self.telemetry, sink=self._sink, run_metadata=self._run_metadata))
         for flow in flows:
             flow.owner = self._id
             flow.background = self._background
