@@ -246,7 +246,8 @@ def test_events_that_a_process_dropped_are_something_wrong(data_dir: Path) -> No
     assert code == 1
     assert "Wrong: telemetry: 1,500 events were dropped by a process and are in no figures" in out
     assert "Wrong: telemetry: StoreError: the disk is full\\x1b[2J" in out
-    assert troubles([{"name": "x", "figures": {"dropped": 0, "last_error": None}}]) == []
+    assert troubles([{"name": "telemetry", "figures": {"dropped": 0, "last_error": None}}]) == []
+    assert troubles([{"name": "cache", "figures": {"dropped": 3}}]) == []
 
 
 def test_an_extra_is_there_when_all_that_it_needs_is() -> None:
