@@ -37,8 +37,8 @@ class Telemetry:
 
     `emit` only queues an event; a background thread writes what is queued, at once after an error and at the latest
     after `flush_seconds`. What is queued is also written at `flush`, at `close`, when the object goes away and when
-    the interpreter ends. A process that is killed loses the events of the last `flush_seconds` and what is being written,
-    and no more.
+    the interpreter ends. A process that is killed loses the events of the last `flush_seconds`, what is being written
+    at that moment, and no more.
 
     When the database fails, that is logged once, and events wait in memory (`max_queue` of them, the newest) until it
     can be used again. Nothing here ever raises into an agent.

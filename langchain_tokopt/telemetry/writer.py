@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing.util
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -65,6 +66,7 @@ class BatchWriter:
     def _start_anew(self) -> None:
         self._queue: deque[Event] = deque()
         self._in_hand: Sequence[Event] = ()
+        self._waiting_since = 0.0  # when the queue got its first event
         # Reentrant: the garbage collector may close a flow, which emits, while this thread is inside `put`.
         self._lock = threading.RLock()
         self._writing = threading.Lock()
@@ -85,6 +87,8 @@ class BatchWriter:
                 self._dropped += 1
             self._queue.append(event)
             waiting = len(self._queue)
+            if waiting == 1:
+                self._waiting_since = time.monotonic()
             if self._thread is None:
                 self._start_thread()
         if waiting == 1 or urgent or waiting == _BATCH:
@@ -137,12 +141,21 @@ class BatchWriter:
     def _run(self) -> None:
         while not self._closed:
             self._some.wait()
-            wait = min(self._flush_seconds * 2**self._failures, max(_LONGEST_WAIT_SECONDS, self._flush_seconds))
-            self._now.wait(wait)
+            self._now.wait(self._pause())
             self._some.clear()
             self._now.clear()
-            if not self.flush() or self._done_between():
+            if not self.flush():
                 self._some.set()
+            elif self._done_between():
+                if not self._queue:
+                    self._waiting_since = time.monotonic()
+                self._some.set()
+
+    def _pause(self) -> float:
+        """Seconds until the next batch: what is left of the time that the first event waits; longer after failures."""
+        if self._failures:
+            return min(self._flush_seconds * float(2**self._failures), max(_LONGEST_WAIT_SECONDS, self._flush_seconds))
+        return max(0.0, self._waiting_since + self._flush_seconds - time.monotonic())
 
     def _done_between(self) -> bool:
         if self._closed:
