@@ -61,11 +61,10 @@ class Upkeep:
         end = self._end(now)
         if end <= self._done:
             return False
-        done = self._claimed(now)
-        if done is None or done >= end:
-            self._done = end if done is not None else self._done
+        if self._done_by_anybody() >= end:
+            self._done = end
             return False
-        return self._work(now, end)
+        return self._claimed() and self._work(now, end)
 
     def all(self) -> int:
         """Do all that is due, and look for what came late, unless another process is at it; how many events it were.
@@ -75,7 +74,7 @@ class Upkeep:
         """
         now = self._clock()
         self._rolled, self._after = 0, (0, -1.0, 0)
-        while self._claimed(now) is not None and self._work(now, self._end(now)):
+        while self._claimed() and self._work(now, self._end(now)):
             pass
         return self._rolled
 
@@ -91,11 +90,18 @@ class Upkeep:
     def _holder(self) -> str:
         return f"{self._id}:{os.getpid()}"  # a forked child is another
 
-    def _claimed(self, now: float) -> int | None:
-        """Up to when all is done, if this process has the claim now."""
+    def _done_by_anybody(self) -> int:
+        from sqlalchemy import text
+
+        with self._store.reading() as connection:
+            return int(connection.execute(text(f"SELECT MAX(done) FROM {UPKEEP}")).scalar() or 0)  # noqa: S608
+
+    def _claimed(self) -> bool:
+        """Whether this process has the claim now."""
         from sqlalchemy import text
 
         self._store.prepare()
+        now = self._clock()
         mine = {"me": self._holder, "until": now + _CLAIM_SECONDS, "now": now, "far": now + _LONGEST_CLAIM_SECONDS}
         with self._store.database.write() as connection:
             taken = connection.execute(
@@ -106,9 +112,7 @@ class Upkeep:
                 ),
                 mine,
             ).rowcount
-            if not taken:
-                return None
-            return int(connection.execute(text(f"SELECT done FROM {UPKEEP} WHERE name = 'events'")).scalar() or 0)  # noqa: S608
+        return bool(taken)
 
     def _still_mine(self, connection: Connection) -> bool:
         from sqlalchemy import text

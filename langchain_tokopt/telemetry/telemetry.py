@@ -157,7 +157,8 @@ class Telemetry:
     def watch(self, name: str, figures: Callable[[], Mapping[str, Any]], *, every_seconds: float = 300.0) -> None:
         """Take a snapshot of `figures()` about every so many seconds, as long as events come.
 
-        It is called in the thread that writes, and is to be quick; what it raises is logged once.
+        It is called in the thread that writes, and is to be quick; what it raises is logged once. It must not hold this
+        object, which would never go away by itself then.
 
         Raises:
             ConfigurationError: `every_seconds` is not above 0.

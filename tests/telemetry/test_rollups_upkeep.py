@@ -137,6 +137,16 @@ def test_one_at_a_time_has_the_claim_until_it_is_done_or_silent(store: EventStor
     assert totals(store) == (1500, 1500, 1500)
 
 
+def test_who_finds_nothing_to_do_takes_no_claim(store: EventStore) -> None:
+    clock = FakeClock(NOW)
+    store.write([call(START, "a")])
+    first, second = upkeep(store, clock), upkeep(store, clock)
+    steps(first)
+    store.write([call(START + 1, "late")])
+    assert not second.step()
+    assert first.all() == 1
+
+
 def test_a_claim_from_a_clock_that_is_wrong_holds_nobody_up(store: EventStore) -> None:
     store.write([call(START, "a")])
     with store.database.write() as connection:
@@ -151,8 +161,8 @@ def test_two_that_both_believe_to_have_the_claim_count_nothing_twice(tmp_path: P
     store.write([call(START + n, f"r{n // 3}") for n in range(3000)])
 
     class Believing(Upkeep):
-        def _claimed(self, now: float) -> int | None:
-            return 0
+        def _claimed(self) -> bool:
+            return True
 
         def _still_mine(self, connection: Any) -> bool:
             return True
