@@ -72,6 +72,8 @@ bench: $(VENV)/dev  ## the benchmarks on their own samples (see benchmarks/READM
 	$(RUN) -m benchmarks.budget --shapes 1x1 2x8 --seconds 2
 	$(RUN) -m benchmarks.budget_reserved
 	$(RUN) -m benchmarks.budget_forecast --series 3
+	$(RUN) -m benchmarks.telemetry --seconds 5 --events 20000
+	$(RUN) -m benchmarks.dashboard --events 10000 --runs 3
 	$(RUN) -m benchmarks.overhead $(ARGS)
 
 compat: $(VENV)/dev  ## LangChain's own agent tests with the optimiser in every agent

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import uuid
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_tokopt.errors import ConfigurationError, StoreError
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from langchain_tokopt.telemetry.alerts import AlertRule, Alerts, Channel
     from langchain_tokopt.telemetry.dashboard import Server
     from langchain_tokopt.telemetry.kpis import Kpi
+
+Method: TypeAlias = "Callable[[], Mapping[str, Any]]"
 
 _ALERTS_SECONDS = 60.0
 _SNAPSHOT_SECONDS = 300.0
@@ -61,11 +65,22 @@ class Monitoring:
     def begin(self) -> None:
         """Look for alerts once a minute, and note how things stand now and then, while events come."""
         if self._rules is None or self._rules:
-            self._telemetry.watch("alerts", self._look, every_seconds=_ALERTS_SECONDS)
+            self._watch("alerts", self._look, every_seconds=_ALERTS_SECONDS)
         if self._cache is not None:
-            self._telemetry.watch("cache", self._cache.stats, every_seconds=_SNAPSHOT_SECONDS)
+            self._watch("cache", self._cached)
         if self._budget is not None:
-            self._telemetry.watch("budget", self.standing, every_seconds=_SNAPSHOT_SECONDS)
+            self._watch("budget", self.standing)
+        self._watch("telemetry", self._writing)
+
+    def _watch(self, name: str, figures: Method, *, every_seconds: float = _SNAPSHOT_SECONDS) -> None:
+        """Have `figures` noted, without keeping this object for it: an optimiser that is dropped is collected."""
+        known = weakref.WeakMethod(figures)
+
+        def noted() -> Mapping[str, Any]:
+            method = known()
+            return {} if method is None else method()
+
+        self._telemetry.watch(name, noted, every_seconds=every_seconds)
 
     @property
     def alerts(self) -> Alerts:
@@ -123,9 +138,12 @@ class Monitoring:
 
         file = Path(target).expanduser()
         text = page(self._data(hours))
+        beside = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
         try:
-            file.write_text(text, encoding="utf-8", errors="replace")
+            beside.write_text(text, encoding="utf-8", errors="replace")
+            beside.replace(file)
         except OSError as error:
+            beside.unlink(missing_ok=True)
             msg = f"target={str(target)!r} cannot be written ({error}); give a file in a folder that you can write to"
             raise StoreError(msg) from error
         return file
@@ -160,6 +178,12 @@ class Monitoring:
         )
 
     # --- what the parts know -----------------------------------------------------------------------------------------
+
+    def _cached(self) -> Mapping[str, Any]:
+        return {} if self._cache is None else self._cache.stats()
+
+    def _writing(self) -> Mapping[str, Any]:
+        return self._telemetry.status()
 
     def _look(self) -> Mapping[str, Any]:
         """Look for alerts; how many there are."""
