@@ -38,7 +38,9 @@ def _runs_out(line: BudgetLine, lines: Sequence[BudgetLine]) -> Recommendation |
     high = Decimal(line.high if line.high is not None else line.expected)
     enough = _rounded(high, line.unit)
     left, ahead = max(Decimal(0), limit - spent), expected - spent
-    pace = percent(left / ahead) if ahead > 0 else "0%"
+    instead = "wait until it starts afresh"
+    if left > 0 and ahead > 0:
+        instead = f"spend at {percent(left / ahead)} of the pace that is expected"
     when = "" if line.runs_out_at is None else f"; it runs out about {moment(line.runs_out_at)}"
     beyond = line.low is not None and line.low > line.limit
     likely = ""
@@ -49,7 +51,7 @@ def _runs_out(line: BudgetLine, lines: Sequence[BudgetLine]) -> Recommendation |
         id=f"raise-limit:{line.budget}:{line.node}:{line.per}:{line.unit}",
         title=(
             f"Raise the limit of {name(line.node)} per {name(line.per)} by "
-            f"{amount(_less(enough, limit), line.unit)}, or spend at {pace} of the pace that is expected"
+            f"{amount(_less(enough, limit), line.unit)}, or {instead}"
         ),
         change=f"budget.set_limit({line.node!r}, Limit({_limits(line, enough, lines)}, per={line.per!r}))",
         source="estimated",

@@ -355,6 +355,11 @@ def line(**fields: Any) -> BudgetLine:
     return BudgetLine(**{**settings, **fields})
 
 
+def test_a_budget_that_is_used_up_is_to_be_raised_or_waited_for() -> None:
+    found = only(recommendations(evidence(), budgets=[line(spent=USD(50))]))
+    assert found.title == "Raise the limit of team-a per month by $20.01, or wait until it starts afresh"
+
+
 def test_a_budget_that_runs_out_is_to_be_raised_or_spent_from_more_slowly() -> None:
     found = only(recommendations(evidence(), budgets=[line()]))
     assert found.title == (
