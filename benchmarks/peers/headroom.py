@@ -1,4 +1,4 @@
-"""headroom-ai (https://pypi.org/project/headroom-ai/): its extractive compressor of prose, told the question.
+"""The package headroom-ai: its extractive compressor of prose, told the question.
 
 Nothing is sent anywhere: its offline switch is set, and so is the one that turns telemetry off.
 """
