@@ -14,8 +14,9 @@ from langchain_tokopt.errors import ConfigurationError, StoreError
 if TYPE_CHECKING:
     from langchain_tokopt.budget import Budget, Forecast
     from langchain_tokopt.cache import SemanticCache
+    from langchain_tokopt.events import Sink
     from langchain_tokopt.telemetry import Report, Telemetry
-    from langchain_tokopt.telemetry.alerts import AlertRule, Alerts, Channel
+    from langchain_tokopt.telemetry.alerts import Alert, AlertRule, Alerts, Channel
     from langchain_tokopt.telemetry.dashboard import Server
     from langchain_tokopt.telemetry.kpis import Kpi
 
@@ -34,6 +35,7 @@ class Monitoring:
         budget: Knows where it stands and what is to come; `None` without one.
         rules: What raises alerts; `None` for the usual rules, an empty list for no alerts at all.
         channels: Where alerts are told; by default the log.
+        sink: Hears of alerts as events; by default the telemetry.
         targets: Of KPIs, by name, such as `{"cache.hit_rate": 0.2}`.
         clock: Unix time in seconds.
     """
@@ -46,6 +48,7 @@ class Monitoring:
         budget: Budget | None = None,
         rules: Iterable[AlertRule] | None = None,
         channels: Iterable[Channel] | None = None,
+        sink: Sink | None = None,
         targets: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -54,6 +57,7 @@ class Monitoring:
         self._budget = budget
         self._rules = None if rules is None else tuple(rules)
         self._channels = None if channels is None else tuple(channels)
+        self._sink: Sink = sink or telemetry
         self._targets = targets
         self._clock = clock
         self._alerts: Alerts | None = None
@@ -102,10 +106,20 @@ class Monitoring:
                 audits=self._audits,
                 health=self._telemetry.status,
                 targets=self._targets,
-                sink=self._telemetry,
+                sink=self._sink,
                 clock=self._clock,
             )
         return self._alerts
+
+    def check(self) -> list[Alert]:
+        """Look for alerts now; those that were raised, cleared or told again.
+
+        Raises:
+            ConfigurationError: A rule or a channel cannot be used.
+            StoreError: The database cannot be used.
+        """
+        self._telemetry.flush()
+        return self.alerts.check()
 
     def report(self, hours: float | None = None) -> Report:
         """What was spent and saved in the last `hours` (`None`: ever), what is wrong, and what to change."""

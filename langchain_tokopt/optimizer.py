@@ -74,6 +74,7 @@ class TokenOptimizer:
         alerts: What raises alerts: `AlertRule`s, `None` for the usual ones, an empty list for none.
         channels: Where alerts are told, such as `Webhook(url)`; by default in the log.
         targets: Of KPIs, by name, such as `{"cache.hit_rate": 0.2}`.
+        keep_days: For how many days events are kept one by one; then as sums. `None` keeps all.
         pricing: A `Pricing`; by default the prices that genai-prices knows.
         counter: A `TokenCounter`.
         mode: "optimize"; "shadow" computes and records everything and changes nothing (no budget stops a call
@@ -100,6 +101,7 @@ class TokenOptimizer:
         alerts: Sequence[AlertRule] | None = None,
         channels: Sequence[Channel] | None = None,
         targets: Mapping[str, float] | None = None,
+        keep_days: float | None = 90.0,
         pricing: Pricing | None = None,
         counter: TokenCounter | None = None,
         mode: Literal["optimize", "shadow", "off"] = "optimize",
@@ -121,7 +123,9 @@ class TokenOptimizer:
         self.counter = counter or TokenCounter()
         self.database = _database(data_dir, database)
         self.embeddings = MemoEmbeddings(embeddings, data_dir=data_dir)
-        self.telemetry = Telemetry(database=self.database, pricing=self.pricing, counter=self.counter)
+        self.telemetry = Telemetry(
+            database=self.database, pricing=self.pricing, counter=self.counter, keep_days=keep_days
+        )
         self._run_metadata = RunMetadata()
         self._sink = FanOut(self.telemetry, self._run_metadata, *sinks)
         self._own_database = not isinstance(database, Database)
@@ -157,7 +161,13 @@ class TokenOptimizer:
                 enforced=mode == "optimize",
             )
         self.monitoring = Monitoring(
-            self.telemetry, cache=self.cache, budget=budget, rules=alerts, channels=channels, targets=targets
+            self.telemetry,
+            cache=self.cache,
+            budget=budget,
+            rules=alerts,
+            channels=channels,
+            sink=self._sink,
+            targets=targets,
         )
         self.monitoring.begin()
         self._id = uuid.uuid4().hex

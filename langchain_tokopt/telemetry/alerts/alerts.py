@@ -156,7 +156,8 @@ class Alerts:
         elif step == "remind" and self._tells:
             change, fresh = "reminded", {**fresh, "told_at": now}
         elif step == "clear":
-            change, fresh = "cleared", {**fresh, **over}
+            words = {} if seen.value is None else {"title": words_of(rule, seen, cleared=True)["title"]}
+            change, fresh = "cleared", {**fresh, **over, **words}
         made = self._table.move(row, **fresh)
         return Notice(change, replace(row, **fresh).alert) if made and change is not None else None
 

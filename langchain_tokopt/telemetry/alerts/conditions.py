@@ -79,10 +79,11 @@ def begun(rule: AlertRule, seen: Observation, now: float, *, tells: bool) -> Row
     )
 
 
-def words_of(rule: AlertRule, seen: Observation) -> dict[str, Any]:
+def words_of(rule: AlertRule, seen: Observation, *, cleared: bool = False) -> dict[str, Any]:
     """What is said about a condition, and the threshold that it is held against."""
     threshold = rule.threshold(seen.target) or 0.0
     side = "over" if rule.above is not None else "under"
+    side = f"no longer {side}" if cleared else side
     name = seen.named if len(seen.named) <= _LONGEST_NAME else f"{seen.named[: _LONGEST_NAME - 1]}\u2026"
     what = f"{rule.title} ({name})" if name else rule.title
     measure = measure_of(rule.metric)

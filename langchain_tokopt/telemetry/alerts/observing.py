@@ -251,13 +251,17 @@ def _read_budgets(told: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> _Bud
     return _Budgets(tuple(nodes), frozenset(whole))
 
 
+_GUESS = "mean_rate"  # what a forecast goes by that has nothing else to go by
+
+
 def _read(node: str, told: Any) -> Observation | None:
-    """A forecast, as a share of the limit."""
+    """A forecast, as a share of the limit; none where there is so little history that it is a guess."""
     if told is None:
         return None
-    values = told if isinstance(told, Mapping) else {name: getattr(told, name, None) for name in ("expected", "limit")}
+    names = ("expected", "limit", "method")
+    values = told if isinstance(told, Mapping) else {name: getattr(told, name, None) for name in names}
     expected, limit = number(values, "expected"), number(values, "limit")
-    if expected is None or not limit:
+    if expected is None or not limit or values.get("method") == _GUESS:
         return None
     return Observation(subject=node, named=node, value=expected / limit, count=1)
 
