@@ -63,6 +63,7 @@ def test_an_alert_is_raised_once_and_cleared_once(store: EventStore, clock: Fake
         0.6,
         0.95,
     )
+    assert cleared.title == "Budget use (global per day): 60.0%, no longer over 80.0%"
     assert alerts.active() == []
     assert alerts.history() == [cleared]
     assert ear.heard == [("raised", SUBJECT), ("cleared", SUBJECT)]

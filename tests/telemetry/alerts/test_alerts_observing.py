@@ -296,7 +296,15 @@ def test_a_forecast_over_the_limit_is_an_alert(memory: EventStore, clock: FakeCl
 
 
 @pytest.mark.parametrize(
-    "forecast", [None, Forecast(5, None), Forecast(5, 0), {"expected": "x", "limit": 1}, {"limit": float("nan")}]
+    "forecast",
+    [
+        None,
+        Forecast(5, None),
+        Forecast(5, 0),
+        {"expected": "x", "limit": 1},
+        {"limit": float("nan")},
+        {"expected": 1200, "limit": 1000, "method": "mean_rate"},  # a guess
+    ],
 )
 def test_a_forecast_that_says_nothing(memory: EventStore, clock: FakeClock, forecast: Any) -> None:
     alerts = looking(memory, clock, "budget-forecast", budgets=Budget(0.3), forecasts=lambda _: forecast)
