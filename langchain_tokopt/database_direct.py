@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _CONNECTIONS = 8  # at once; each transaction takes about a millisecond, so that more would only wait elsewhere
 
+# Its own, so that the program's random numbers stay what they would be. So that not all look at once.
+_JITTER = random.Random()  # noqa: S311
+
 # Between two looks whether SQLite's write lock is free, in seconds.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.003
 
@@ -106,7 +109,7 @@ class DirectConnections:
             except self._engine.dialect.loaded_dbapi.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > give_up:
                     raise
-            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - so that not all look at once
+            time.sleep(pause * _JITTER.uniform(0.5, 1.5))
             pause = min(1.5 * pause, _LONGEST_PAUSE)
         connection.execute(f"PRAGMA busy_timeout = {int(1000 * self._timeout)}")
 

@@ -208,4 +208,5 @@ def test_the_samples_are_rows_of_their_formats() -> None:
         "history.jsonl": {"id", "messages", "questions"},
         "documents.jsonl": {"question", "answer", "paragraphs", "support"},
         "agent_runs.jsonl": {"id", "messages"},
+        "spending.jsonl": {"id", "daily"},
     }
