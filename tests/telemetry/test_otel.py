@@ -526,11 +526,12 @@ async def test_tasks_tell_their_own_spans(otel: Otel) -> None:
     }
 
 
-def test_without_a_provider_nothing_happens() -> None:
+def test_without_a_provider_nothing_happens(caplog: pytest.LogCaptureFixture) -> None:
     for spans in (False, True):
         sink = OtelSink(spans=spans)
         tell(sink)
         sink.close()
+    assert caplog.records == []
 
 
 def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

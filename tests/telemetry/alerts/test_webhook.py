@@ -279,7 +279,9 @@ def test_a_forked_child_tells_its_own_only(server: Receiver, made: Callable[...,
     ],
 )
 def test_addresses_that_may_be_used(url: str) -> None:
-    Webhook(url).close()
+    hook = Webhook(url)
+    assert hook.host in url
+    hook.close()
 
 
 def test_another_machine_may_be_told_in_the_clear_if_that_is_said() -> None:
