@@ -60,7 +60,7 @@ class Browser:
         try:
             port, path = self._address(folder / "DevToolsActivePort")
             url = f"ws://127.0.0.1:{port}{path}"
-            # Without pings: they take random numbers behind the back of whatever test runs then, which Hypothesis notices.
+            # Without pings: they take random numbers while other tests run, which Hypothesis notices.
             connected = websocket.connect(url, max_size=None, proxy=None, ping_interval=None)
             self._socket = self._open.enter_context(connected)
         except BaseException:
