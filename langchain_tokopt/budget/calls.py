@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from hashlib import sha256
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from langchain_core.messages.ai import UsageMetadata
 
@@ -28,6 +27,9 @@ from langchain_tokopt.budget.worst_case import WorstCase, total_tokens
 from langchain_tokopt.errors import StoreError
 from langchain_tokopt.events import Sink, Who
 from langchain_tokopt.pricing import Rates, to_nano
+
+if TYPE_CHECKING:
+    from langchain_tokopt.budget.ledgers.contract import Ledger
 
 _LONGEST_SCOPE = 128
 
@@ -131,17 +133,14 @@ class Calls:
         began, now = time.perf_counter(), self._clock()
         sink, who, reservation = sink or self._sink, who or Who(), uuid.uuid4().hex
         stands = path_of(who, self.levels) if path is None else Path.read(path)
-        try:
-            ledger = self._books.ledger()
-            if self._when_due(now):
-                ledger = self._books.ledger()
-        except StoreError as error:
-            return self._unbooked(self._held(reservation, stands, Terms((), ()), case, who), error, sink)
+        ledger = self._opened(now)
         terms = self._rules.terms(
             stands, now, run=_scope(run or who.run or reservation), thread=_scope(thread or who.thread or reservation)
         )
         hold = self._held(reservation, stands, terms, case, who)
         self._check(hold, sink, began, enforce=enforce)
+        if isinstance(ledger, StoreError):
+            return self._unbooked(hold, ledger, sink)
         try:
             self._books.sweep(sink, only_when_due=True)
             offered = self._fitting.reserve(ledger, hold, now, bound=bound)
@@ -260,17 +259,20 @@ class Calls:
         self._tell(sink, "reserved", hold, reason, began)
         self._books.settle_owed()
 
+    def _opened(self, now: float) -> Ledger | StoreError:
+        """The ledger, with shares moved where it is time to; or why it cannot be used."""
+        try:
+            ledger = self._books.ledger()
+            return self._books.ledger() if self._when_due(now) else ledger
+        except StoreError as error:
+            return error
+
     def _unbooked(self, hold: Hold, error: StoreError, sink: Sink) -> Hold:
         """A call that nothing is held for, because the ledger cannot be used."""
         self._books.outage.failed(error, sink, "request")
         if self.on_store_failure == "closed":
             raise self.unchecked(error) from error
-        if hold.terms.caps:
-            return hold
-        terms = self._rules.terms(
-            hold.path, self._clock(), run=_scope(hold.who.run or hold.id), thread=_scope(hold.who.thread or hold.id)
-        )
-        return replace(hold, terms=terms)
+        return hold
 
     def _tell(self, sink: Sink | None, action: Action, hold: Hold, reason: str | None, began: float) -> None:
         self._books.tell(sink or self._sink, action, hold, hold.reserved, reason=reason, began=began)

@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from langchain_tokopt.budget import Budget, BudgetStoreError, UnknownPriceError, WorstCase
 from langchain_tokopt.budget.amounts import Amount
+from langchain_tokopt.budget.ledgers.sql_ledger import SqlLedger
 from langchain_tokopt.database import Database
 from langchain_tokopt.errors import BudgetExceededError, ConfigurationError, StoreError
 from langchain_tokopt.events import Failure, Reservation, Who
@@ -557,3 +558,47 @@ def test_nothing_is_refused_or_bounded_when_it_is_only_watched(make: Callable[..
     assert [step[0] for step in steps(sink)] == ["reserved", "refused", "reserved", "settled"]
     budget.settle(watched, usage(100, 1000))
     assert root(budget)["usd"]["spent"] == Decimal("0.0112")
+
+
+# --- a ledger that cannot be opened ---
+
+
+class Unreachable:
+    """A store that cannot be used, until it can."""
+
+    def __init__(self, ledger: SqlLedger) -> None:
+        self._ledger = ledger
+        self.down = True
+
+    def __getattr__(self, name: str) -> Any:
+        if self.down:
+            raise StoreError("nobody answers")
+        return getattr(self._ledger, name)
+
+    def reserve(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__getattr__("reserve")(*args, **kwargs)
+
+    def settle(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__getattr__("settle")(*args, **kwargs)
+
+
+def test_a_call_while_nobody_answers_is_booked_on_its_own_run(make: Callable[..., Budget]) -> None:
+    database = Database()
+    store = Unreachable(SqlLedger(database))
+    budget = make(usd="1", per="run", store=store)
+    hold = budget.reserve(case(), who=Who(user="ann"), run="the run")
+    budget.settle(hold, usage(100, 100))
+    store.down = False
+    budget.release(budget.reserve(case(), run="another"))
+    assert scopes(budget)["the run"]["usd"]["spent"] == Decimal("0.0011")
+    database.close()
+
+
+def test_what_needs_no_ledger_is_checked_while_nobody_answers(make: Callable[..., Budget]) -> None:
+    database = Database()
+    store = Unreachable(SqlLedger(database))
+    budget = make(usd="1", unknown_price="refuse", store=store)
+    with pytest.raises(UnknownPriceError):
+        budget.reserve(NAMELESS)
+    store.down = False
+    database.close()
